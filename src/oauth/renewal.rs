@@ -122,7 +122,7 @@ impl Tokens {
             }
             // The store belongs to a gateway in another process, which alone renews: if two processes do, one makes the
             // other's refresh token invalid (RFC 9700 §4.14.2).
-            if self.store.is_shared() {
+            if self.store.is_remote() {
                 return self.renewed_by_the_gateway(consent, refused.is_some()).await;
             }
             let Some(duty) = duty.take() else {

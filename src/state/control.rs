@@ -219,7 +219,7 @@ async fn within<T>(patience: Duration, asking: impl Future<Output = io::Result<T
 
 #[async_trait]
 impl StateStore for RemoteStore {
-    fn is_shared(&self) -> bool {
+    fn is_remote(&self) -> bool {
         true
     }
 

@@ -8,7 +8,7 @@ use std::{
     io,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{self, PoisonError, RwLock},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -130,9 +130,14 @@ impl Database {
         None
     }
 
-    /// Whether a failure has closed the file, and it has not been opened again since.
+    /// Whether a failure has closed the file, and it has not been opened again since. Does not block.
     pub(super) fn is_closed(&self) -> bool {
-        let handle = self.handle.read().unwrap_or_else(PoisonError::into_inner);
+        let handle = match self.handle.try_read() {
+            Ok(handle) => handle,
+            Err(sync::TryLockError::Poisoned(error)) => error.into_inner(),
+            // The file is being closed or opened again. Opening reads all of it.
+            Err(sync::TryLockError::WouldBlock) => return true,
+        };
         matches!(&*handle, Handle::Closed(_))
     }
 
@@ -218,8 +223,14 @@ fn open_file(path: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Databa
         .create(owner == Owner::Us)
         .open(path)
         .map_err(Failure::Io)?;
-    if owner == Owner::Another {
-        prove(path, prepare)?;
+    match owner {
+        Owner::Us => {
+            if let Some(dir) = path.parent() {
+                // As in `lock`.
+                let _ = hand_over(dir, FILE, &file);
+            }
+        }
+        Owner::Another => prove(path, prepare)?,
     }
     caught(|| {
         let database = build(FileBackend::new(file)?)?;
@@ -336,7 +347,13 @@ fn lock(dir: &Path, owner: Owner) -> Result<Option<File>, Error> {
         Err(source) => return Err(Error::Access { path, source }),
     };
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => {
+            if owner == Owner::Us {
+                // This fails only if root may not do it. If that matters, the gateway says which file it cannot open.
+                let _ = hand_over(dir, LOCK, &file);
+            }
+            Ok(Some(file))
+        }
         Err(TryLockError::WouldBlock) => Err(Error::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(Error::Access { path, source }),
     }
@@ -361,7 +378,7 @@ pub(super) fn aside(path: &Path) -> PathBuf {
 
 /// Gives `file`, which is or will be `name` in `dir`, to the user who owns the file that had this name before, or else
 /// to the owner of `dir`. Root may run a command for a gateway that runs as another user, and the gateway must be able
-/// to read what the command has written.
+/// to use what the command has made.
 #[cfg(unix)]
 pub(super) fn hand_over(dir: &Path, name: &str, file: &File) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};

@@ -118,6 +118,7 @@ mod tests {
             Err(Damage::Content),
             "too short"
         );
+        assert_eq!(Damage::Content.to_string(), "not a record of the expected kind");
         assert_eq!(
             open::<Past>(&[], &sealed(&[1, 0, 0xff, 0xff, 0xff, 0x7f])),
             Err(Damage::Content)

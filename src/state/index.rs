@@ -59,7 +59,7 @@ pub enum Damage {
     #[error("format {0} is unknown to this version")]
     Version(u8),
     /// The checksum is right, but the content is not a record of the expected kind.
-    #[error("not an index")]
+    #[error("not a record of the expected kind")]
     Content,
 }
 

@@ -126,6 +126,8 @@ pub(super) async fn amend_held<S: StateStore + ?Sized>(
         edit(&mut after)?;
         let replacement = before.replacement(&after);
         if replacement.is_empty() {
+            // An earlier attempt may have made the change although it failed.
+            store.confirm(mailbox).await?;
             return Ok(before);
         }
         let replaced = match holding {

@@ -73,7 +73,7 @@ use crate::types::MailboxName;
 pub trait StateStore: Send + Sync + fmt::Debug {
     /// Whether the store belongs to a gateway in another process and is asked by that gateway's socket. That gateway
     /// renews the tokens.
-    fn is_shared(&self) -> bool {
+    fn is_remote(&self) -> bool {
         false
     }
 
@@ -90,6 +90,11 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// Replaces records of `mailbox`, all or none. [`Unavailable::Changed`] if a stored record equals neither the old
     /// nor the new record of its replacement: somebody else has changed it.
     async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable>;
+
+    /// Makes sure that the records of `mailbox` are durable: a replacement may have been made although it failed.
+    async fn confirm(&self, _mailbox: &MailboxName) -> Result<(), Unavailable> {
+        Ok(())
+    }
 
     /// How long a maildrop stays held if its lease is not renewed. `None` if one process has the store alone: then its
     /// own locks are enough, and the store is not asked for maildrops.

@@ -12,8 +12,7 @@ use super::{
 };
 use crate::config::{Secret, SharedState};
 
-/// Writes the records of `backup` to the servers of `config`, which must have no mailboxes and no consents under the
-/// prefix yet. Errors are written for the operator.
+/// Writes the records of `backup` to the servers of `config`, which must have no records under the prefix yet. Errors are written for the operator.
 pub async fn restore_shared(config: &SharedState, key: Option<&Secret>, backup: &Backup) -> Result<(), Error> {
     let store = ValkeyStore::visit(config.clone())?;
     store.inspect(key).await?;

@@ -6,6 +6,7 @@
 mod checks;
 mod connect;
 mod failure;
+mod flight;
 mod keys;
 mod pieces;
 mod records;
@@ -18,7 +19,7 @@ mod waiting;
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -69,11 +70,15 @@ pub struct ValkeyStore(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    link: Link,
+    link: Arc<Link>,
     keys: Keys,
     options: SharedState,
-    /// Whether the last request failed.
-    has_failed: AtomicBool,
+    /// Whether the last request failed: of those that wait for no replica, and of those that wait. Reads and light
+    /// writes may go well while replicas are missing.
+    has_failed: [AtomicBool; 2],
+    /// The keys with a write that must not be lost and that has not been confirmed: it is under way or has failed. The
+    /// server may have made it nevertheless.
+    unconfirmed: Mutex<HashSet<Vec<u8>>>,
     /// Since when tokens cannot be written, in seconds since 1970; 0 if the last write succeeded.
     unwritable: AtomicU32,
 }
@@ -103,13 +108,15 @@ impl ValkeyStore {
     /// this gateway once a minute, as long as the store lives. Errors are written for the operator.
     pub async fn open(options: SharedState, key: Option<Secret>) -> Result<Self, Error> {
         let store = Self::visit(options)?;
-        store.inspect(key.as_ref()).await?;
         let Shared {
             link, keys, options, ..
         } = &*store.0;
         let us = Replica::new(options, key.as_ref());
-        let announced = checks::announce(link, keys, &options.replica, &us).await;
-        announced.map_err(|failure| store.failed(failure))?;
+        let joining = async {
+            checks::servers(link, options).await?;
+            checks::join(link, keys, &options.replica, &us).await
+        };
+        joining.await.map_err(|failure| store.failed(failure))?;
         let shared = Arc::downgrade(&store.0);
         tokio::spawn(async move {
             loop {
@@ -119,8 +126,15 @@ impl ValkeyStore {
                     link, keys, options, ..
                 } = &*shared;
                 let us = Replica::new(options, key.as_ref());
+                // While replicas are missing, this finds out whether they are back.
+                let care = if shared.has_failed(Care::Durable).load(Ordering::Relaxed) {
+                    Care::Durable
+                } else {
+                    Care::Light
+                };
+                let announced = checks::announce(link, keys, &options.replica, &us, care).await;
                 // A failure has been logged, and the next announcement follows in a minute.
-                let _ = shared.noted(checks::announce(link, keys, &options.replica, &us).await);
+                let _ = shared.noted(announced, care);
             }
         });
         Ok(store)
@@ -139,10 +153,11 @@ impl ValkeyStore {
             what: error.to_string(),
         })?;
         Ok(Self(Arc::new(Shared {
-            link,
+            link: Arc::new(link),
             keys: Keys::new(&options.prefix),
             options,
-            has_failed: AtomicBool::new(false),
+            has_failed: Default::default(),
+            unconfirmed: Mutex::default(),
             unwritable: AtomicU32::new(0),
         })))
     }
@@ -160,21 +175,26 @@ impl ValkeyStore {
         inspecting.await.map_err(|failure| self.failed(failure))
     }
 
-    /// Writes the records of `backup` to the servers, which must have no mailboxes and no tokens under the prefix yet.
+    /// Writes the records of `backup` to the servers, which must have no records under the prefix yet.
     pub(super) async fn fill(&self, backup: &Backup) -> Result<(), Error> {
         let shared = &self.0;
-        let is_empty = shared.all_keys().await.map(|keys| keys.is_empty());
+        let prefix = &shared.options.prefix;
+        let is_empty = shared.has_no_records().await;
         if !is_empty.map_err(|error| self.failed(error))? {
-            let prefix = &shared.options.prefix;
             return Err(self.failed(format!(
                 "there is state under {prefix:?} already: give another `prefix`, or delete that state first; nothing was changed"
             )));
         }
+        let keys = format!("{prefix}:");
+        let remedy = format!(
+            "some records may have been written: before you restore again, delete all keys that begin with {keys:?}, or \
+             give another `prefix`"
+        );
         let records: Vec<_> = backup.records().collect();
         for records in records.chunks(AT_ONCE) {
             let writing = records.iter().map(|(part, octets)| shared.put(part, octets));
             for written in join_all(writing).await {
-                written.map_err(|error| self.failed(error))?;
+                written.map_err(|error| self.failed(format!("{error}: {remedy}")))?;
             }
         }
         Ok(())
@@ -191,24 +211,70 @@ impl ValkeyStore {
 impl Shared {
     /// Sends `request` to the server that has `key`, and returns the answer.
     async fn ask(&self, key: &[u8], request: impl Into<Request>, care: Care) -> Result<Value, Unavailable> {
-        let answer = self.link.ask(key, &request.into(), care).await;
-        self.noted(answer)
+        let request = request.into();
+        if !self.link.waits(care) {
+            return self.noted(self.link.ask(key, &request, care).await, care);
+        }
+        let is_first = self.unconfirmed().insert(key.to_vec());
+        let answer = self.link.ask(key, &request, care).await;
+        if answer.is_err() {
+            // Another write to the same key may have been confirmed meanwhile.
+            self.unconfirmed().insert(key.to_vec());
+        } else if is_first {
+            self.unconfirmed().remove(key);
+        }
+        self.noted(answer, care)
     }
 
-    /// Notes and logs whether the last request has succeeded.
-    fn noted<T>(&self, answer: Result<T, Failure>) -> Result<T, Unavailable> {
+    fn unconfirmed(&self) -> MutexGuard<'_, HashSet<Vec<u8>>> {
+        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`StateStore::confirm`].
+    async fn confirm(&self, mailbox: &MailboxName) -> Result<(), Unavailable> {
+        let key = self.keys.mailbox(mailbox);
+        if !self.unconfirmed().contains(&key) {
+            return Ok(());
+        }
+        // Replicas receive writes in their order, so one that has this write has all earlier ones too.
+        let mut command = redis::cmd("SET");
+        command.arg(self.keys.confirmation(mailbox)).arg(1).arg("EX").arg(1);
+        self.ask(&key, command, Care::Durable).await?;
+        self.unconfirmed().remove(&key);
+        Ok(())
+    }
+
+    /// Whether the last request with this care failed.
+    fn has_failed(&self, care: Care) -> &AtomicBool {
+        &self.has_failed[usize::from(self.link.waits(care))]
+    }
+
+    /// Notes and logs whether the last request with this care has succeeded.
+    fn noted<T>(&self, answer: Result<T, Failure>, care: Care) -> Result<T, Unavailable> {
+        let waits = self.link.waits(care);
         match answer {
             Ok(answer) => {
-                if self.has_failed.swap(false, Ordering::Relaxed) {
-                    tracing::info!(url = %self.link.url(), "shared state can be read and written again");
+                if self.has_failed(care).swap(false, Ordering::Relaxed) {
+                    let what = if waits {
+                        "replicas of shared state confirm writes again"
+                    } else {
+                        "shared state can be read and written again"
+                    };
+                    tracing::info!(url = %self.link.url(), "{what}");
                 }
                 Ok(answer)
             }
             Err(failure) => {
-                if self.has_failed.swap(true, Ordering::Relaxed) {
-                    tracing::debug!(%failure, "shared state still cannot be read or written");
+                let what = if waits {
+                    "shared state cannot be written so that replicas confirm it: logins that hide messages fail \
+                     meanwhile, and consents cannot be stored"
                 } else {
-                    tracing::error!(%failure, url = %self.link.url(), "shared state cannot be read or written: logins are refused meanwhile");
+                    "shared state cannot be read or written: logins are refused meanwhile"
+                };
+                if self.has_failed(care).swap(true, Ordering::Relaxed) {
+                    tracing::debug!(%failure, "shared state has failed again");
+                } else {
+                    tracing::error!(%failure, url = %self.link.url(), "{what}");
                 }
                 Err(Unavailable::Failed)
             }
@@ -216,7 +282,7 @@ impl Shared {
     }
 
     fn strange(&self, answer: &Value) -> Unavailable {
-        self.noted::<()>(Err(Failure::strange(answer)))
+        self.noted::<()>(Err(Failure::strange(answer)), Care::Light)
             .err()
             .unwrap_or(Unavailable::Failed)
     }
@@ -370,7 +436,22 @@ impl Shared {
             command.arg(&key).arg(joined(&names, &record)).arg("EX").arg(INDEX_LIFE);
             return self.ask(&key, command, Care::Light).await.map(drop);
         }
-        let is = pieces::digests(&record);
+        self.save_large_index(mailbox, &record, None).await
+    }
+
+    /// Saves an index in pieces. If there is a `holding`, does nothing unless the session still has one of its locks.
+    async fn save_large_index(
+        &self,
+        mailbox: &MailboxName,
+        record: &[u8],
+        holding: Option<&Holding>,
+    ) -> Result<(), Unavailable> {
+        let key = self.keys.index(mailbox);
+        let names = records::names(mailbox);
+        let is = pieces::digests(record);
+        let mut keys = vec![key.clone()];
+        keys.extend(holding.map(|holding| self.keys.locks(holding)).unwrap_or_default());
+        let name = holding.map_or_else(Vec::new, |holding| holding.name.to_vec());
         for _ in 0..ATTEMPTS {
             let mut command = redis::cmd("TYPE");
             command.arg(&key);
@@ -387,22 +468,28 @@ impl Shared {
                 names.clone(),
                 pieces::count(&is).to_string().into_bytes(),
                 INDEX_LIFE.to_string().into_bytes(),
+                name.clone(),
             ];
-            for (number, piece) in pieces::changed(&record, &was, &is) {
+            for (number, piece) in pieces::changed(record, &was, &is) {
                 arguments.extend([number.to_string().into_bytes(), piece.to_vec()]);
             }
-            let request = Request::Script(&PIECES, vec![key.clone()], arguments);
-            if self.number(&key, request, Care::Light).await? == 1 {
+            let request = Request::Script(&PIECES, keys.clone(), arguments);
+            if self.number(&key, request, Care::Light).await? != 0 {
                 break;
             }
         }
         Ok(())
     }
 
-    /// The keys of all records, with their kinds.
+    async fn has_no_records(&self) -> Result<bool, Unavailable> {
+        let notices = self.keys.notices();
+        Ok(self.all_keys().await?.is_empty() && self.fields(&notices, None).await?.is_empty())
+    }
+
+    /// The keys of all records except for notices, with their kinds.
     async fn all_keys(&self) -> Result<Vec<(Found, Vec<u8>)>, Unavailable> {
         let mut all = HashSet::new();
-        for server in self.noted(self.link.primaries().await)? {
+        for server in self.noted(self.link.primaries().await, Care::Light)? {
             all.extend(self.keys_at(&server).await?);
         }
         let found = all.into_iter().filter_map(|key| Some((self.keys.kind(&key)?, key)));
@@ -421,7 +508,7 @@ impl Shared {
                 .arg(self.keys.pattern())
                 .arg("COUNT")
                 .arg(1_000);
-            let answer = self.noted(self.link.ask_server(server, command).await)?;
+            let answer = self.noted(self.link.ask_server(server, command).await, Care::Light)?;
             let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value_ref(&answer).map_err(|_| self.strange(&answer))?;
             all.extend(keys);
             cursor = next;
@@ -577,6 +664,10 @@ impl StateStore for ValkeyStore {
         self.0.replace(mailbox, &replacement, None).await
     }
 
+    async fn confirm(&self, mailbox: &MailboxName) -> Result<(), Unavailable> {
+        self.0.confirm(mailbox).await
+    }
+
     fn lease(&self) -> Option<Duration> {
         Some(self.0.options.lease)
     }
@@ -623,14 +714,14 @@ impl StateStore for ValkeyStore {
 
     async fn leave(&self, holding: &Holding, index: Option<Arc<Index>>) -> Result<(), Unavailable> {
         let mailbox = &holding.mailbox;
-        let record = index.as_ref().and_then(|index| encoded(mailbox, index));
-        let value = match (record, &index) {
-            (Some(record), _) if record.len() <= LARGE => joined(&records::names(mailbox), &record),
-            (Some(_), Some(index)) => {
-                self.0.save_index(mailbox, index).await?;
+        let value = match index.and_then(|index| encoded(mailbox, &index)) {
+            Some(record) if record.len() <= LARGE => joined(&records::names(mailbox), &record),
+            Some(record) => {
+                // The index is a cache. If it cannot be saved (logged), the maildrop is given up nevertheless.
+                let _ = self.0.save_large_index(mailbox, &record, Some(holding)).await;
                 Vec::new()
             }
-            _ => Vec::new(),
+            None => Vec::new(),
         };
         let mut keys = vec![self.0.keys.index(mailbox)];
         keys.extend(self.0.keys.locks(holding));
@@ -836,7 +927,10 @@ impl StateStore for ValkeyStore {
     }
 
     fn has_failed(&self) -> bool {
-        self.0.has_failed.load(Ordering::Relaxed)
+        self.0
+            .has_failed
+            .iter()
+            .any(|has_failed| has_failed.load(Ordering::Relaxed))
     }
 }
 

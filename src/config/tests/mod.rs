@@ -125,6 +125,24 @@ fn secrets_from_files_lose_their_line_end_and_nothing_else() {
 }
 
 #[test]
+fn a_password_of_servers_of_state_must_be_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = "k".repeat(40);
+    let text =
+        format!("[state]\nurl = \"redis://popgate@valkey\"\npassword_file = \"secret\"\nkey = \"{key}\"\n{UPSTREAM}");
+    let parsed = |password: &[u8]| {
+        std::fs::write(directory.path().join("secret"), password).unwrap();
+        Config::parse(&text, directory.path())
+    };
+    parsed("hüntér2".as_bytes()).unwrap();
+    let error = parsed(b"h\xfcnter2").unwrap_err().to_string();
+    assert!(
+        error.starts_with("gateway.toml:3: `state.password_file`: the password is not in UTF-8"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_account_inherits_from_its_upstream() {
     let text = format!(
         "{UPSTREAM}maildrop = {{ folder = \"Archive\", on_retrieve = \"keep\" }}\n{ACCOUNT}password = \"p\"\n\

@@ -54,6 +54,13 @@ impl Verifier<'_> {
             let help = "the user in `url` needs a password: name its file by `password_file`";
             return Err(self.missing("state.password_file", help));
         }
+        if password
+            .as_ref()
+            .is_some_and(|password| std::str::from_utf8(password.expose()).is_err())
+        {
+            let help = "servers of state get their password in UTF-8: set another one there, of ASCII characters";
+            return Err(self.wrong("state.password_file", "the password is not in UTF-8", help));
+        }
         if ca_file.is_some() && !url.is_tls {
             let help = "write rediss:// in `url` for TLS, or leave `ca_file` out";
             return Err(self.wrong("state.ca_file", "there are no certificates without TLS", help));

@@ -1,6 +1,9 @@
 //! The file: how it fails, how it is shared, and how another process opens it.
 
-use std::any::Any;
+use std::{
+    any::Any,
+    sync::{Arc, mpsc},
+};
 
 use redb::{ReadableDatabase, TableDefinition};
 
@@ -193,4 +196,36 @@ fn what_is_created_is_for_our_user_only() {
     assert_eq!(mode(&dir), 0o700);
     assert_eq!(mode(&dir.join(FILE)), 0o600);
     assert_eq!(mode(&dir.join(LOCK)), 0o600);
+}
+
+/// As by `popgate sign-in` before the gateway's first start.
+#[cfg(unix)]
+#[test]
+fn what_root_creates_is_for_the_owner_of_the_directory() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let dir = tempfile::tempdir().unwrap();
+    let owner = |path: &Path| fs::metadata(path).map(|file| (file.uid(), file.gid())).unwrap();
+    if owner(dir.path()).0 != 0 {
+        eprintln!("\n!! SKIPPED: only root can do this\n");
+        return;
+    }
+    chown(dir.path(), Some(1234), Some(1235)).unwrap();
+    drop(open(dir.path()).unwrap());
+    for name in [LOCK, FILE] {
+        assert_eq!(owner(&dir.path().join(name)), (1234, 1235), "{name}");
+    }
+}
+
+#[test]
+fn whether_it_is_closed_is_told_while_it_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Arc::new(open(dir.path()).unwrap());
+    assert!(!database.is_closed());
+    let opening = database.handle.write().unwrap();
+    let (sender, told) = mpsc::channel();
+    let asked = database.clone();
+    thread::spawn(move || sender.send(asked.is_closed()));
+    assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(true));
+    drop(opening);
+    assert!(!database.is_closed());
 }

@@ -32,7 +32,7 @@ fn mailbox(user: &str) -> MailboxName {
     }
 }
 
-fn index(count: u32) -> Arc<Index> {
+pub(super) fn index(count: u32) -> Arc<Index> {
     Arc::new(Index {
         uid_validity: 7,
         modseq: 1 << 40,

@@ -2,7 +2,9 @@
 //! test, at a free port of this machine, and ends with the test.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::{BufRead, BufReader},
     net::TcpListener,
     path::{Path, PathBuf},
@@ -74,6 +76,7 @@ pub(crate) struct Server {
     process: Child,
     pub(crate) port: u16,
     program: PathBuf,
+    arguments: Vec<OsString>,
     _dir: TempDir,
 }
 
@@ -119,34 +122,28 @@ impl Server {
             let is_sentinel = arguments.iter().any(|argument| argument == "--sentinel");
             let common = if is_sentinel { "bind 127.0.0.1\n" } else { common };
             fs::write(&file, format!("{common}dir {}\n{configuration}", dir.path().display())).unwrap();
-            let mut process = Command::new(program)
-                .arg(&file)
-                .args(arguments)
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-            let is_ready = lines
-                .by_ref()
-                .map_while(Result::ok)
-                .any(|line| READY.iter().any(|ready| line.contains(ready)));
-            if is_ready {
-                // The server must not block on a full pipe.
-                std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-                let program = program.to_owned();
+            let arguments: Vec<OsString> = [file.into_os_string()]
+                .into_iter()
+                .chain(arguments.into_iter().map(OsString::from))
+                .collect();
+            if let Some(process) = launch(program, &arguments) {
                 return Self {
                     process,
                     port,
-                    program,
+                    program: program.to_owned(),
+                    arguments,
                     _dir: dir,
                 };
             }
-            // Another process has taken the port meanwhile.
-            process.wait().unwrap();
         }
         panic!("no server starts: {}", program.display());
+    }
+
+    /// Kills the server, and starts it again at the same port. It has lost its records then.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = launch(&self.program, &self.arguments).expect("the port is free again");
     }
 
     pub(crate) fn address(&self) -> String {
@@ -163,6 +160,30 @@ impl Server {
         let kill = format!("kill -{name} {}", self.process.id());
         assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
     }
+}
+
+/// Starts a program, and waits until it is ready. `None` if it ends instead: another process has taken the port
+/// meanwhile.
+fn launch(program: &Path, arguments: &[OsString]) -> Option<Child> {
+    let mut process = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let is_ready = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .any(|line| READY.iter().any(|ready| line.contains(ready)));
+    if is_ready {
+        // The server must not block on a full pipe.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        return Some(process);
+    }
+    process.wait().unwrap();
+    None
 }
 
 impl Drop for Server {

@@ -1,7 +1,7 @@
 //! Checks before a gateway uses a shared store: whether the settings of the servers suit, and whether the other
 //! gateways have the same key and the same upstreams.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use redis::Value;
@@ -40,7 +40,7 @@ pub(super) struct Replica {
 }
 
 /// Checks the version, the role and the settings of all servers that have records.
-pub(super) async fn servers(link: &Link, options: &SharedState) -> Result<(), Failure> {
+pub(super) async fn servers(link: &Arc<Link>, options: &SharedState) -> Result<(), Failure> {
     for server in link.primaries().await? {
         let info = information(&link.ask_server(&server, redis::cmd("INFO")).await?)?;
         judge(&server, &info, options).map_err(Failure::wrong)?;
@@ -134,7 +134,7 @@ impl Replica {
 }
 
 /// Fails if a gateway other than `name` has another key than `us`, or another host as an upstream.
-pub(super) async fn others(link: &Link, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
+pub(super) async fn others(link: &Arc<Link>, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
     let registry = keys.replicas();
     let mut command = redis::cmd("HGETALL");
     command.arg(&registry);
@@ -142,15 +142,36 @@ pub(super) async fn others(link: &Link, keys: &Keys, name: &str, us: &Replica) -
     compare(name, us, &pairs(&answer)?).map_err(Failure::wrong)
 }
 
+/// Announces the gateway `name`, and fails as [`others`] does. The announcement comes first: otherwise gateways that
+/// start at the same moment would not see one another.
+pub(super) async fn join(link: &Arc<Link>, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
+    announce(link, keys, name, us, Care::Light).await?;
+    let joined = others(link, keys, name, us).await;
+    if joined.is_err() {
+        let registry = keys.replicas();
+        let mut command = redis::cmd("HDEL");
+        command.arg(&registry).arg(name);
+        // If this fails, the announcement is out of date in some minutes.
+        let _ = link.ask(&registry, &command.into(), Care::Light).await;
+    }
+    joined
+}
+
 /// Announces the gateway `name` to the others.
-pub(super) async fn announce(link: &Link, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
+pub(super) async fn announce(
+    link: &Arc<Link>,
+    keys: &Keys,
+    name: &str,
+    us: &Replica,
+    care: Care,
+) -> Result<(), Failure> {
     let registry = keys.replicas();
     let mut command = redis::cmd("HSET");
     command
         .arg(&registry)
         .arg(name)
         .arg(serde_json::to_string(us).unwrap_or_default());
-    link.ask(&registry, &command.into(), Care::Light).await.map(drop)
+    link.ask(&registry, &command.into(), care).await.map(drop)
 }
 
 /// Fails if another gateway that is not gone has another key, or another host as an upstream. An entry that cannot be

@@ -14,11 +14,12 @@ use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, Value, 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
     failure::{Failure, Remedy},
+    flight::Flight,
     keys::slot,
     scripts::Request,
     waiting::Waiting,
@@ -32,7 +33,7 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(3);
-/// How long a request is repeated while servers are replaced: a failover takes 5 to 8 s. Attempts may exceed it.
+/// How long a request may take, with all attempts, while servers are replaced: a failover takes 5 to 8 s.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first and the longest pause between two attempts.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
@@ -46,9 +47,9 @@ pub(super) struct Link {
     tls: Option<tls::Connector>,
     nodes: Mutex<HashMap<StateServer, Arc<Node>>>,
     /// The primary that the Sentinels have named.
-    primary: tokio::sync::Mutex<Option<StateServer>>,
-    /// Which nodes of a cluster have which slots; empty until this is known.
-    slots: tokio::sync::Mutex<Arc<[Range]>>,
+    primary: Flight<StateServer>,
+    /// Which nodes of a cluster have which slots.
+    slots: Flight<Arc<[Range]>>,
     /// How many replicas must confirm a write that must not be lost.
     replicas: usize,
 }
@@ -66,17 +67,10 @@ struct Range {
 struct Node {
     server: StateServer,
     /// The connection for everything but writes that wait for replicas.
-    common: tokio::sync::Mutex<Option<Line>>,
+    common: Flight<MultiplexedConnection>,
     /// The connection for those writes: WAIT blocks its connection.
-    durable: tokio::sync::Mutex<Option<Line>>,
+    durable: Flight<MultiplexedConnection>,
     waiting: Waiting,
-}
-
-/// A connection, and since when it exists.
-#[derive(Debug, Clone)]
-struct Line {
-    connection: MultiplexedConnection,
-    made: Instant,
 }
 
 /// Whether replicas must confirm a write.
@@ -115,8 +109,8 @@ impl Link {
             password,
             tls,
             nodes: Mutex::default(),
-            primary: tokio::sync::Mutex::default(),
-            slots: tokio::sync::Mutex::new(Arc::new([])),
+            primary: Flight::default(),
+            slots: Flight::default(),
             replicas,
         })
     }
@@ -127,42 +121,48 @@ impl Link {
 
     /// Sends `request`, which is about `key`, and returns the answer. Repeats the request while servers are replaced,
     /// so it must be one that can be repeated without harm.
-    pub(super) async fn ask(&self, key: &[u8], request: &Request, care: Care) -> Result<Value, Failure> {
+    pub(super) async fn ask(self: &Arc<Self>, key: &[u8], request: &Request, care: Care) -> Result<Value, Failure> {
         let place = Place::Slot(slot(key));
         self.ask_at(&place, request, care).await
     }
 
     /// Like [`Link::ask`], for a command to one server.
-    pub(super) async fn ask_server(&self, server: &StateServer, command: Cmd) -> Result<Value, Failure> {
+    pub(super) async fn ask_server(self: &Arc<Self>, server: &StateServer, command: Cmd) -> Result<Value, Failure> {
         self.ask_at(&Place::Server(server.clone()), &command.into(), Care::Light)
             .await
     }
 
-    async fn ask_at(&self, place: &Place, request: &Request, care: Care) -> Result<Value, Failure> {
+    async fn ask_at(self: &Arc<Self>, place: &Place, request: &Request, care: Care) -> Result<Value, Failure> {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = PAUSES[0];
+        let mut last = None;
         loop {
-            let failure = match self.attempt(place, request, care).await {
-                Ok(value) => return Ok(value),
-                Err(failure) => failure,
+            let failure = match timeout_at(deadline, self.attempt(place, request, care)).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(failure)) => failure,
+                Err(_) => {
+                    let late = format!("no answer for {} seconds", PATIENCE.as_secs());
+                    return Err(last.unwrap_or_else(|| Failure::unreachable(&self.url, &late)));
+                }
             };
             if failure.remedy == Remedy::Operator || Instant::now() + pause >= deadline {
                 return Err(failure);
             }
             tracing::debug!(%failure, "shared state is asked again");
+            last = Some(failure);
             sleep(pause).await;
             pause = (pause * 2).min(PAUSES[1]);
         }
     }
 
     /// Makes one attempt. If it fails, forgets what may be out of date: a connection, the primary, the slots.
-    async fn attempt(&self, place: &Place, request: &Request, care: Care) -> Result<Value, Failure> {
-        let begun = Instant::now();
+    async fn attempt(self: &Arc<Self>, place: &Place, request: &Request, care: Care) -> Result<Value, Failure> {
         let mut server = self.server_of(place).await?;
         let (mut whole, mut asking) = (false, false);
         let mut failure = None;
         for _ in 0..REDIRECTIONS {
             let node = self.node(&server);
+            let begun = Instant::now();
             let failed = match self.send(&node, request, whole, asking, care).await {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
@@ -171,17 +171,19 @@ impl Link {
                 Remedy::Load => whole = true,
                 Remedy::Redirect { to, is_for_good } => {
                     if *is_for_good {
-                        self.forget_slots().await;
+                        self.slots.forget(begun).await;
                     }
                     asking = !is_for_good;
                     server = to.clone();
                 }
                 Remedy::Reconnect => {
-                    self.forget(&node, care, begun).await;
+                    self.line_for(&node, care).forget(begun).await;
+                    self.primary.forget(begun).await;
+                    self.slots.forget(begun).await;
                     return Err(failed);
                 }
                 Remedy::Wait => {
-                    self.forget_slots().await;
+                    self.slots.forget(begun).await;
                     return Err(failed);
                 }
                 Remedy::Operator => return Err(failed),
@@ -192,7 +194,7 @@ impl Link {
     }
 
     async fn send(
-        &self,
+        self: &Arc<Self>,
         node: &Arc<Node>,
         request: &Request,
         whole: bool,
@@ -200,12 +202,11 @@ impl Link {
         care: Care,
     ) -> Result<Value, Failure> {
         let command = request.command(whole);
-        if care == Care::Durable && self.replicas > 0 && !asking {
-            let line = self.line(node, &node.durable).await?;
-            let waited = node.waiting.send(line.connection, command, self.replicas).await;
+        let mut connection = self.line(node, self.line_for(node, care)).await?;
+        if self.waits(care) {
+            let waited = node.waiting.send(connection, command, asking, self.replicas).await;
             return waited.map_err(|error| error.told_of(&node.server));
         }
-        let mut connection = self.line(node, &node.common).await?.connection;
         let answered = if asking {
             let mut pipeline = redis::pipe();
             pipeline.cmd("ASKING").add_command(command);
@@ -218,15 +219,44 @@ impl Link {
         answered.map_err(|error| Failure::of(&node.server, &error))
     }
 
+    /// Whether replicas must confirm a request.
+    pub(super) fn waits(&self, care: Care) -> bool {
+        care == Care::Durable && self.replicas > 0
+    }
+
+    /// The connection to `node` that a request uses.
+    fn line_for<'a>(&self, node: &'a Node, care: Care) -> &'a Flight<MultiplexedConnection> {
+        if self.waits(care) { &node.durable } else { &node.common }
+    }
+
+    /// The answer of `node` about the servers themselves. If the connection fails, forgets it, because this is also
+    /// asked when no request can be sent yet.
+    async fn inquire(self: &Arc<Self>, node: &Arc<Node>, command: &Cmd) -> Result<Value, Failure> {
+        let begun = Instant::now();
+        let mut connection = self.line(node, &node.common).await?;
+        let answered = connection.send_packed_command(command).await;
+        let answered = answered.and_then(Value::extract_error);
+        match answered.map_err(|error| Failure::of(&node.server, &error)) {
+            Err(failure) if failure.remedy == Remedy::Reconnect => {
+                node.common.forget(begun).await;
+                Err(failure)
+            }
+            answered => answered,
+        }
+    }
+
     // Which server a request goes to.
 
-    async fn server_of(&self, place: &Place) -> Result<StateServer, Failure> {
+    async fn server_of(self: &Arc<Self>, place: &Place) -> Result<StateServer, Failure> {
         match (place, &self.url.servers) {
             (Place::Server(server), _) => Ok(server.clone()),
             (Place::Slot(_), StateServers::One(server)) => Ok(server.clone()),
-            (Place::Slot(_), StateServers::Sentinels(sentinels, service)) => self.primary(sentinels, service).await,
-            (Place::Slot(slot), StateServers::Cluster(seeds)) => {
-                let ranges = self.ranges(seeds).await?;
+            (Place::Slot(_), StateServers::Sentinels(..)) => {
+                let link = self.clone();
+                self.primary.get(|| async move { link.find_primary().await }).await
+            }
+            (Place::Slot(slot), StateServers::Cluster(_)) => {
+                let ranges = self.ranges().await?;
                 let range = ranges.iter().find(|range| (range.first..=range.last).contains(slot));
                 range.map(|range| range.node.clone()).ok_or_else(|| {
                     let what = format!("no node of the cluster has slot {slot}");
@@ -237,32 +267,27 @@ impl Link {
     }
 
     /// The servers that together have all keys.
-    pub(super) async fn primaries(&self) -> Result<Vec<StateServer>, Failure> {
-        let StateServers::Cluster(seeds) = &self.url.servers else {
+    pub(super) async fn primaries(self: &Arc<Self>) -> Result<Vec<StateServer>, Failure> {
+        let StateServers::Cluster(_) = &self.url.servers else {
             return Ok(vec![self.server_of(&Place::Slot(0)).await?]);
         };
-        self.forget_slots().await;
-        let mut nodes: Vec<StateServer> = self
-            .ranges(seeds)
-            .await?
-            .iter()
-            .map(|range| range.node.clone())
-            .collect();
+        self.slots.forget(Instant::now()).await;
+        let ranges = self.ranges().await?;
+        let mut nodes: Vec<StateServer> = ranges.iter().map(|range| range.node.clone()).collect();
         nodes.sort();
         nodes.dedup();
         Ok(nodes)
     }
 
     /// The primary that the Sentinels name. The server itself must confirm that it is a primary.
-    async fn primary(&self, sentinels: &[StateServer], service: &str) -> Result<StateServer, Failure> {
-        let mut primary = self.primary.lock().await;
-        if let Some(primary) = &*primary {
-            return Ok(primary.clone());
-        }
+    async fn find_primary(self: &Arc<Self>) -> Result<StateServer, Failure> {
+        let StateServers::Sentinels(sentinels, service) = &self.url.servers else {
+            return Err(Failure::wrong("there are no Sentinels"));
+        };
         let mut failures = Vec::new();
         for sentinel in sentinels {
             match self.primary_by(sentinel, service).await {
-                Ok(found) => return Ok(primary.insert(found).clone()),
+                Ok(found) => return Ok(found),
                 Err(failure) => failures.push(failure.to_string()),
             }
         }
@@ -270,8 +295,8 @@ impl Link {
         Err(Failure::passing(what, Remedy::Reconnect))
     }
 
-    async fn primary_by(&self, sentinel: &StateServer, service: &str) -> Result<StateServer, Failure> {
-        let mut connection = self.connect(sentinel, Purpose::Sentinel).await?.connection;
+    async fn primary_by(self: &Arc<Self>, sentinel: &StateServer, service: &str) -> Result<StateServer, Failure> {
+        let mut connection = self.connect(sentinel, Purpose::Sentinel).await?;
         let mut command = redis::cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
         let address: Option<(String, u16)> = command
@@ -280,34 +305,30 @@ impl Link {
             .map_err(|error| Failure::of(sentinel, &error))?;
         let (host, port) = address.ok_or_else(|| Failure::wrong(format!("{sentinel} knows no service {service}")))?;
         let server = StateServer { host, port };
-        let node = self.node(&server);
-        let mut connection = self.line(&node, &node.common).await?.connection;
-        let role: Vec<Value> = redis::cmd("ROLE")
-            .query_async(&mut connection)
-            .await
-            .map_err(|error| Failure::of(&server, &error))?;
-        match role.first() {
-            Some(Value::BulkString(role)) if role == b"master" => Ok(server),
+        let role = self.inquire(&self.node(&server), &redis::cmd("ROLE")).await?;
+        match role {
+            Value::Array(role) if role.first() == Some(&Value::BulkString(b"master".to_vec())) => Ok(server),
             _ => Err(Failure::wrong(format!(
                 "{sentinel} names {server}, which is not a primary (yet)"
             ))),
         }
     }
 
+    async fn ranges(self: &Arc<Self>) -> Result<Arc<[Range]>, Failure> {
+        let link = self.clone();
+        self.slots.get(|| async move { link.find_ranges().await }).await
+    }
+
     /// The slots of the cluster, as the first node that answers reports them.
-    async fn ranges(&self, seeds: &[StateServer]) -> Result<Arc<[Range]>, Failure> {
-        let mut slots = self.slots.lock().await;
-        if !slots.is_empty() {
-            return Ok(slots.clone());
-        }
+    async fn find_ranges(self: &Arc<Self>) -> Result<Arc<[Range]>, Failure> {
+        let StateServers::Cluster(seeds) = &self.url.servers else {
+            return Err(Failure::wrong("there is no cluster"));
+        };
         let known: Vec<StateServer> = self.nodes().keys().cloned().collect();
         let mut failures = Vec::new();
         for server in known.iter().chain(seeds) {
             match self.ranges_by(server).await {
-                Ok(ranges) => {
-                    *slots = ranges.into();
-                    return Ok(slots.clone());
-                }
+                Ok(ranges) => return Ok(ranges.into()),
                 Err(failure) => failures.push(failure.to_string()),
             }
         }
@@ -315,31 +336,15 @@ impl Link {
         Err(Failure::passing(what, Remedy::Reconnect))
     }
 
-    async fn ranges_by(&self, server: &StateServer) -> Result<Vec<Range>, Failure> {
-        let node = self.node(server);
-        let mut connection = self.line(&node, &node.common).await?.connection;
-        let answer: Value = redis::cmd("CLUSTER")
-            .arg("SLOTS")
-            .query_async(&mut connection)
-            .await
-            .map_err(|error| Failure::of(server, &error))?;
+    async fn ranges_by(self: &Arc<Self>, server: &StateServer) -> Result<Vec<Range>, Failure> {
+        let mut command = redis::cmd("CLUSTER");
+        command.arg("SLOTS");
+        let answer = self.inquire(&self.node(server), &command).await?;
         let ranges = ranges_of(&answer, server).ok_or_else(|| Failure::strange(&answer))?;
         if ranges.is_empty() {
             return Err(Failure::wrong(format!("{server} knows of no slots")));
         }
         Ok(ranges)
-    }
-
-    async fn forget_slots(&self) {
-        *self.slots.lock().await = Arc::new([]);
-    }
-
-    /// Forgets the connection to `node`, unless it was made after `begun`. Also forgets the slots, and the primary if
-    /// it is `node`.
-    async fn forget(&self, node: &Node, care: Care, begun: Instant) {
-        node.line(care).lock().await.take_if(|line| line.made <= begun);
-        self.primary.lock().await.take_if(|primary| *primary == node.server);
-        self.forget_slots().await;
     }
 
     // The connections.
@@ -352,24 +357,26 @@ impl Link {
         let new = || {
             Arc::new(Node {
                 server: server.clone(),
-                common: tokio::sync::Mutex::default(),
-                durable: tokio::sync::Mutex::default(),
+                common: Flight::default(),
+                durable: Flight::default(),
                 waiting: Waiting::default(),
             })
         };
         self.nodes().entry(server.clone()).or_insert_with(new).clone()
     }
 
-    /// The connection in `place`. If there is none, one caller makes it, and the others wait for it.
-    async fn line(&self, node: &Node, place: &tokio::sync::Mutex<Option<Line>>) -> Result<Line, Failure> {
-        let mut line = place.lock().await;
-        if let Some(line) = &*line {
-            return Ok(line.clone());
-        }
-        Ok(line.insert(self.connect(&node.server, Purpose::Records).await?).clone())
+    /// The connection of `node` that is kept in `line`. It is made if there is none.
+    async fn line(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        line: &Flight<MultiplexedConnection>,
+    ) -> Result<MultiplexedConnection, Failure> {
+        let (link, node) = (self.clone(), node.clone());
+        line.get(|| async move { link.connect(&node.server, Purpose::Records).await })
+            .await
     }
 
-    async fn connect(&self, server: &StateServer, purpose: Purpose) -> Result<Line, Failure> {
+    async fn connect(&self, server: &StateServer, purpose: Purpose) -> Result<MultiplexedConnection, Failure> {
         let connecting = async {
             let stream = TcpStream::connect((server.host.as_str(), server.port)).await;
             let stream = stream.map_err(|error| Failure::unreachable(server, &error))?;
@@ -394,13 +401,19 @@ impl Link {
     }
 
     /// Logs in and selects the database.
-    async fn greet(&self, server: &StateServer, stream: Box<dyn Io>, purpose: Purpose) -> Result<Line, Failure> {
+    async fn greet(
+        &self,
+        server: &StateServer,
+        stream: Box<dyn Io>,
+        purpose: Purpose,
+    ) -> Result<MultiplexedConnection, Failure> {
         let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
         // A Sentinel without a password would refuse ours, and the connection with it: Sentinels get it below.
         if let Some(password) = self.password.as_ref().filter(|_| purpose == Purpose::Records) {
             if let Some(user) = &self.url.user {
                 info = info.set_username(user);
             }
+            // The configuration takes only UTF-8.
             info = info.set_password(String::from_utf8_lossy(password.expose()));
         }
         if purpose == Purpose::Records {
@@ -421,19 +434,7 @@ impl Link {
             // its next answer is an error that says so.
             let _: Result<Value, RedisError> = login.query_async(&mut connection).await;
         }
-        Ok(Line {
-            connection,
-            made: Instant::now(),
-        })
-    }
-}
-
-impl Node {
-    fn line(&self, care: Care) -> &tokio::sync::Mutex<Option<Line>> {
-        match care {
-            Care::Light => &self.common,
-            Care::Durable => &self.durable,
-        }
+        Ok(connection)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 
 use crate::config::StateServer;
 
@@ -45,10 +45,20 @@ impl Failure {
         }
     }
 
-    /// The answer does not have the expected form.
-    pub(super) fn strange(answer: &redis::Value) -> Self {
+    /// The answer does not have the expected form. It may have secrets and be of any length, so the failure tells only
+    /// its kind and its length.
+    pub(super) fn strange(answer: &Value) -> Self {
+        let answer = match answer {
+            Value::Nil => "nothing".to_owned(),
+            Value::Int(_) => "a number".to_owned(),
+            Value::Okay => "OK".to_owned(),
+            Value::BulkString(octets) => format!("a string of {} octets", octets.len()),
+            Value::SimpleString(text) => format!("a line of {} octets", text.len()),
+            Value::Array(parts) => format!("an array of {} parts", parts.len()),
+            _ => "of a kind that popgate does not know".to_owned(),
+        };
         Self::wrong(format!(
-            "the answer {answer:?} was not expected: is this a Valkey or Redis server of version 7 or later?"
+            "the answer was not expected ({answer}): is this a Valkey or Redis server of version 7 or later?"
         ))
     }
 
@@ -136,6 +146,22 @@ fn redirected(address: &str, server: &StateServer) -> Option<StateServer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_was_not_expected_is_not_repeated() {
+        let secret = || Value::BulkString(b"hunter2".to_vec());
+        let strange = |answer| Failure::strange(&answer).to_string();
+        assert!(strange(secret()).starts_with("the answer was not expected (a string of 7 octets): "));
+        for answer in [
+            secret(),
+            Value::SimpleString("hunter2".into()),
+            Value::Array(vec![secret(), Value::Nil]),
+            Value::Map(vec![(secret(), secret())]),
+        ] {
+            let told = strange(answer);
+            assert!(!told.contains("hunter2") && !told.contains("104"), "{told}");
+        }
+    }
 
     #[test]
     fn redirections_name_a_node() {

@@ -36,6 +36,13 @@ impl Keys {
         key
     }
 
+    /// The key that is written to have replicas confirm earlier writes to a mailbox.
+    pub(super) fn confirmation(&self, mailbox: &MailboxName) -> Vec<u8> {
+        let mut key = self.mailbox(mailbox);
+        key.extend_from_slice(b":w");
+        key
+    }
+
     /// The keys of the locks that `holding` needs.
     pub(super) fn locks(&self, holding: &Holding) -> Vec<Vec<u8>> {
         let lock = |end: &str| {
@@ -200,7 +207,7 @@ mod tests {
         let [own, all] = keys.locks(&holding(false)).try_into().unwrap();
         assert_eq!(keys.locks(&holding(true)), std::slice::from_ref(&own));
         let records = keys.mailbox(&inbox);
-        for key in [&own, &all, &keys.index(&inbox)] {
+        for key in [&own, &all, &keys.index(&inbox), &keys.confirmation(&inbox)] {
             assert_eq!(slot(key), slot(&records));
             assert!(key.starts_with(&records));
         }
@@ -220,6 +227,7 @@ mod tests {
         let others = [
             own,
             all,
+            keys.confirmation(&inbox),
             keys.notices(),
             keys.replicas(),
             keys.seats(user),

@@ -4,7 +4,7 @@ mod model;
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpStream as Socket},
+    net::{Shutdown, TcpListener, TcpStream as Socket},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -13,7 +13,7 @@ use super::*;
 use crate::state::{
     Mailboxes, Marks, Past,
     tests::{
-        directory,
+        directory, index as long_index,
         server::{Program, Server, key, open},
     },
 };
@@ -33,6 +33,13 @@ fn hides(uid: u32) -> Marks {
         uid_validity: 7,
         hidden: [uid].into(),
         ..Marks::default()
+    }
+}
+
+fn consent() -> Consent {
+    Consent {
+        upstream: "home".into(),
+        name: "eva".into(),
     }
 }
 
@@ -130,6 +137,57 @@ async fn a_failover_of_sentinels_loses_nothing_that_was_confirmed() {
     }
 }
 
+/// All connections are dead then, and the first request that notices this may use any of them.
+#[tokio::test]
+async fn a_primary_that_restarts_before_its_sentinels_notice_is_found_again() {
+    for program in BOTH {
+        let Some(mut primary) = Server::start(program, &[]) else {
+            continue;
+        };
+        let _replica = replica_of(&primary);
+        // One Sentinel alone cannot have a quorum of two, so it names the same primary for ever.
+        let sentinel = primary.sentinel(2);
+        let url = format!("redis+sentinel://{}/popgate", sentinel.address());
+        let mut stores = Vec::new();
+        for replicas in [0, 1] {
+            let store = SharedState {
+                replicas,
+                ..options(&url)
+            };
+            let store = ValkeyStore::open(store, key()).await.unwrap();
+            store.set_token(&consent(), None, Some(b"one")).await.unwrap();
+            stores.push(store);
+        }
+        primary.restart();
+        wait_for(primary.port, "INFO replication", "state=online");
+        for store in stores {
+            let set = store.set_token(&consent(), None, Some(b"one")).await;
+            assert_eq!(set, Ok(()), "{program:?}, {} replicas", store.0.options.replicas);
+            assert_eq!(store.token(&consent()).await, Ok(Some(b"one".to_vec())));
+        }
+    }
+}
+
+/// The servers accept connections and never answer.
+#[tokio::test]
+async fn callers_do_not_queue_for_servers_that_do_not_answer() {
+    let silent: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let addresses: Vec<String> = silent
+        .iter()
+        .map(|listener| listener.local_addr().unwrap().to_string())
+        .collect();
+    let store = ValkeyStore::visit(options(&format!("redis+sentinel://{}/popgate", addresses.join(",")))).unwrap();
+    let asking = (0..20).map(|user| {
+        let store = store.clone();
+        async move { store.marks("pbx", &mailbox(&user.to_string())).await }
+    });
+    // A request is given up after 10 seconds. One after the other, they would take minutes.
+    let answers = tokio::time::timeout(Duration::from_secs(20), join_all(asking)).await;
+    for answer in answers.expect("the requests end together") {
+        assert_eq!(answer, Err(Unavailable::Failed));
+    }
+}
+
 /// Three nodes, each with a third of the slots.
 fn cluster(program: Program) -> Option<[Server; 3]> {
     let first = Server::start(program, &["--cluster-enabled", "yes"])?;
@@ -185,6 +243,50 @@ async fn a_cluster_of_three_nodes_has_all_records() {
     }
 }
 
+/// Begins to move `slot` to another node: the node that had it answers ASK for a key that it does not have. Returns
+/// which node had the slot and which node is to have it.
+fn begin_to_move(nodes: &[Server; 3], slot: u16) -> (usize, usize) {
+    let had = usize::from(slot > 5460) + usize::from(slot > 10_922);
+    let has = (had + 1) % 3;
+    let (from, to) = (id(&nodes[had]), id(&nodes[has]));
+    say(nodes[has].port, &format!("CLUSTER SETSLOT {slot} IMPORTING {from}"));
+    say(nodes[had].port, &format!("CLUSTER SETSLOT {slot} MIGRATING {to}"));
+    (had, has)
+}
+
+/// The name of a node of a cluster.
+fn id(node: &Server) -> String {
+    let answer = say(node.port, "CLUSTER MYID");
+    answer.lines().nth(1).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_write_to_a_slot_that_moves_waits_for_replicas_too() {
+    for program in BOTH {
+        let Some(nodes) = cluster(program) else { continue };
+        let url = format!("redis-cluster://{}", nodes[0].address());
+        let store = SharedState {
+            replicas: 1,
+            ..options(&url)
+        };
+        let store = ValkeyStore::open(store, key()).await.unwrap();
+        let token = store.0.keys.token(&consent());
+        let (_, has) = begin_to_move(&nodes, keys::slot(&token));
+        let set = store.set_token(&consent(), None, Some(b"one")).await;
+        assert_eq!(set, Err(Unavailable::Failed), "{program:?}: there is no replica");
+        let replica = nodes[has].beside(|_| vec!["--cluster-enabled".into(), "yes".into()]);
+        say(replica.port, &format!("CLUSTER MEET 127.0.0.1 {}", nodes[has].port));
+        // It is refused until the nodes know each other.
+        wait_for(replica.port, &format!("CLUSTER REPLICATE {}", id(&nodes[has])), "+OK");
+        wait_for(nodes[has].port, "INFO replication", "state=online");
+        assert_eq!(
+            store.set_token(&consent(), None, Some(b"one")).await,
+            Ok(()),
+            "{program:?}"
+        );
+    }
+}
+
 /// The store knows which node had a slot. That node tells it which node has the slot now.
 #[tokio::test]
 async fn slots_that_move_are_followed() {
@@ -194,16 +296,9 @@ async fn slots_that_move_are_followed() {
         let eva = mailbox("eva");
         assert_eq!(store.marks("pbx", &eva).await, Ok(Marks::default()));
         let slot = keys::slot(&store.0.keys.mailbox(&eva));
-        let had = usize::from(slot > 5460) + usize::from(slot > 10_922);
-        let has = (had + 1) % 3;
-        let id = |node: &Server| {
-            let answer = say(node.port, "CLUSTER MYID");
-            answer.lines().nth(1).unwrap().trim().to_owned()
-        };
-        let (from, to) = (id(&nodes[had]), id(&nodes[has]));
         // First the slot is being moved: the store must ask the other node for a key that has been moved already.
-        say(nodes[has].port, &format!("CLUSTER SETSLOT {slot} IMPORTING {from}"));
-        say(nodes[had].port, &format!("CLUSTER SETSLOT {slot} MIGRATING {to}"));
+        let (had, has) = begin_to_move(&nodes, slot);
+        let to = id(&nodes[has]);
         assert_eq!(store.marks("pbx", &eva).await, Ok(Marks::default()));
         store.set_marks("pbx", &eva, &hides(1), 0).await.unwrap();
         for node in [has, had, 3 - had - has] {
@@ -260,9 +355,16 @@ async fn what_must_not_be_lost_waits_for_replicas() {
         );
         assert!(store.has_failed());
         store.set_index(&eva, Index::default().into()).await;
-        assert!(!store.has_failed(), "an index waits for nobody");
+        let saved = store.index(&eva).await;
+        assert_eq!(saved, Some(Index::default().into()), "an index waits for nobody");
+        assert!(store.has_failed(), "logins that hide messages still fail");
+        // The primary has this record already, from the write that no replica has confirmed. So only the confirmation is
+        // missing.
+        assert_eq!(
+            store.set_marks("pbx", &eva, &hides(1), 7).await,
+            Err(Unavailable::Failed)
+        );
         let _replica = replica_of(&primary);
-        // The primary has this record already, from the write that no replica has confirmed. So nothing is written.
         store.set_marks("pbx", &eva, &hides(1), 7).await.unwrap();
         let writing = (0..50).map(|user| {
             let store = store.clone();
@@ -275,6 +377,7 @@ async fn what_must_not_be_lost_waits_for_replicas() {
         for written in join_all(writing).await {
             written.unwrap();
         }
+        assert!(!store.has_failed());
     }
 }
 
@@ -397,6 +500,58 @@ async fn servers_and_gateways_that_do_not_suit_are_refused() {
         let other = ValkeyStore::open(named("c"), Some("x".repeat(40).as_str().into())).await;
         let other = other.unwrap_err().to_string();
         assert!(other.contains("the gateway \"a\" has another key"), "{other}");
+        assert!(say(server.port, "HEXISTS popgate:replicas c").starts_with(":0"));
+        assert!(say(server.port, "HEXISTS popgate:replicas a").starts_with(":1"));
+    }
+}
+
+#[tokio::test]
+async fn gateways_with_different_keys_are_refused_even_if_they_start_together() {
+    for program in BOTH {
+        let Some(server) = Server::start(program, &[]) else {
+            continue;
+        };
+        let start = async |name: &str, key: &str| {
+            let options = SharedState {
+                replica: name.into(),
+                ..options(&format!("redis://{}", server.address()))
+            };
+            ValkeyStore::open(options, Some(key.into())).await
+        };
+        let (one, other) = ("x".repeat(40), "y".repeat(40));
+        let started = tokio::join!(start("a", &one), start("b", &other));
+        assert!(started.0.is_err() || started.1.is_err(), "{program:?}");
+    }
+}
+
+/// An index that is too large for the request that gives the maildrop up is saved before.
+#[tokio::test]
+async fn a_large_index_is_saved_only_by_the_holder_and_keeps_no_lock() {
+    for program in BOTH {
+        let Some(server) = Server::start(program, &[]) else {
+            continue;
+        };
+        let store = server.store().await;
+        let eva = mailbox("eva");
+        let enter = async |name| store.enter(&holding(name), None).await;
+        let is_free = |answer: Result<Entered, Unavailable>| matches!(answer, Ok(Entered::New(_)));
+
+        assert!(is_free(enter(1).await));
+        for lock in store.0.keys.locks(&holding(1)) {
+            say(server.port, &format!("DEL {}", String::from_utf8(lock).unwrap()));
+        }
+        assert!(is_free(enter(2).await));
+        store.leave(&holding(1), Some(long_index(100_000))).await.unwrap();
+        assert_eq!(store.index(&eva).await, None, "{program:?}: the maildrop was lost");
+        store.leave(&holding(2), Some(long_index(100_000))).await.unwrap();
+        assert_eq!(store.index(&eva).await, Some(long_index(100_000)));
+
+        assert!(is_free(enter(3).await));
+        say(server.port, "ACL SETUSER default -type");
+        store.leave(&holding(3), Some(long_index(100_001))).await.unwrap();
+        say(server.port, "ACL SETUSER default +type");
+        assert!(is_free(enter(4).await), "{program:?}");
+        assert_eq!(store.index(&eva).await, Some(long_index(100_000)), "was not saved");
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use redis::{Cmd, RedisError, Value, aio::MultiplexedConnection};
@@ -21,13 +21,15 @@ pub(super) struct Waiting {
     /// Writes that have not been sent yet.
     jobs: Mutex<Vec<Job>>,
     /// Held while writes are under way.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A write that a caller waits for.
 #[derive(Debug)]
 struct Job {
     command: Cmd,
+    /// Whether ASKING comes before the command: the server is taking over the slot of a cluster.
+    is_asking: bool,
     done: oneshot::Sender<Result<Value, Unconfirmed>>,
 }
 
@@ -55,22 +57,32 @@ impl Unconfirmed {
 }
 
 impl Waiting {
-    /// Sends `command` on `connection`, and waits until this many `replicas` have confirmed the write.
+    /// Sends `command` on `connection`, after ASKING if `is_asking`, and waits until this many `replicas` have confirmed
+    /// the write. If this future is dropped, the writes that are under way go on.
     pub(super) async fn send(
         &self,
         connection: MultiplexedConnection,
         command: Cmd,
+        is_asking: bool,
         replicas: usize,
     ) -> Result<Value, Unconfirmed> {
         let (done, result) = oneshot::channel();
-        self.jobs().push(Job { command, done });
-        let turn = self.turn.lock().await;
+        self.jobs().push(Job {
+            command,
+            is_asking,
+            done,
+        });
+        let turn = self.turn.clone().lock_owned().await;
         // If there are no jobs, the call that had the turn before has sent this one too.
         let jobs = mem::take(&mut *self.jobs());
-        if !jobs.is_empty() {
-            send(connection, jobs, replicas).await;
+        if jobs.is_empty() {
+            drop(turn);
+        } else {
+            tokio::spawn(async move {
+                send(connection, jobs, replicas).await;
+                drop(turn);
+            });
         }
-        drop(turn);
         result.await.unwrap_or(Err(Unconfirmed::Dropped))
     }
 
@@ -83,26 +95,39 @@ impl Waiting {
 async fn send(mut connection: MultiplexedConnection, jobs: Vec<Job>, replicas: usize) {
     let mut pipeline = redis::pipe();
     let mut waiting = Vec::with_capacity(jobs.len());
-    for Job { command, done } in jobs {
+    for Job {
+        command,
+        is_asking,
+        done,
+    } in jobs
+    {
+        if is_asking {
+            pipeline.cmd("ASKING");
+        }
         pipeline.add_command(command);
-        waiting.push(done);
+        waiting.push((is_asking, done));
     }
     pipeline.cmd("WAIT").arg(replicas).arg(WAIT);
-    let answers = connection.send_packed_commands(&pipeline, 0, waiting.len() + 1).await;
+    let answers = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
     let (answers, confirmed) = match answers {
         Ok(mut answers) => {
             let confirmed = answers.pop().unwrap_or_default();
             (answers, confirmed.extract_error())
         }
         Err(error) => {
-            for done in waiting {
+            for (_, done) in waiting {
                 // If the caller is gone, it does not need the error.
                 let _ = done.send(Err(Unconfirmed::Failed(error.clone())));
             }
             return;
         }
     };
-    for (done, answer) in waiting.into_iter().zip(answers) {
+    let mut answers = answers.into_iter();
+    for (is_asking, done) in waiting {
+        // ASKING has an answer of its own. If an answer is missing, the caller is told by the end of its channel.
+        let Some(answer) = answers.nth(usize::from(is_asking)) else {
+            return;
+        };
         let result = match (answer.extract_error(), &confirmed) {
             (Ok(answer), Ok(Value::Int(count))) if usize::try_from(*count).is_ok_and(|count| count >= replicas) => {
                 Ok(answer)

@@ -133,4 +133,37 @@ mod into_servers {
             assert_eq!(lines(&back_up(&filled).await), lines(&octets), "nothing was changed");
         }
     }
+
+    #[tokio::test]
+    async fn servers_that_have_notices_are_not_filled() {
+        let Some(server) = Server::start(Program::Redis, &[]) else {
+            return;
+        };
+        let url = format!("redis://{}", server.address());
+        let store = open(&url).await;
+        store.set_notice("upstream home", Some(b"told")).await.unwrap();
+        let backup = Backup::read(&back_up(&store).await[..]).unwrap();
+        let filled = restore_shared(&SharedState::of(&url), key().as_ref(), &backup).await;
+        let error = filled.unwrap_err().to_string();
+        assert!(error.contains("there is state under \"popgate\" already"), "{error}");
+    }
+
+    /// The server refuses to write.
+    #[tokio::test]
+    async fn a_restore_that_fails_midway_says_how_to_go_on() {
+        let settings = ["--user", "default", "on", "nopass", "~popgate:*", "+@all", "-hset"];
+        let Some(server) = Server::start(Program::Redis, &settings) else {
+            return;
+        };
+        let store = crate::state::MemoryStore::default();
+        keep(&store, "pbx", &inbox(), &full_marks()).await;
+        let backup = Backup::read(&back_up(&store).await[..]).unwrap();
+        let servers = SharedState::of(&format!("redis://{}", server.address()));
+        let filled = restore_shared(&servers, key().as_ref(), &backup).await;
+        let error = filled.unwrap_err().to_string();
+        assert!(
+            error.ends_with("delete all keys that begin with \"popgate:\", or give another `prefix`"),
+            "{error}"
+        );
+    }
 }
