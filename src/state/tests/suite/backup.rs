@@ -141,7 +141,7 @@ mod into_servers {
         };
         let url = format!("redis://{}", server.address());
         let store = open(&url).await;
-        store.set_notice("upstream home", Some(b"told")).await.unwrap();
+        store.set_notice("upstream home", None, Some(b"told")).await.unwrap();
         let backup = Backup::read(&back_up(&store).await[..]).unwrap();
         let filled = restore_shared(&SharedState::of(&url), key().as_ref(), &backup).await;
         let error = filled.unwrap_err().to_string();
