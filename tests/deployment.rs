@@ -369,7 +369,21 @@ fn the_parts_of_compose_scale_agree() {
         .unwrap()
         .split_once('/')
         .unwrap();
-    assert_eq!(hosts.split(',').map(str::to_owned).collect::<BTreeSet<_>>(), sentinels);
+    // Servers and Sentinels have addresses of their own, outside of those that others get.
+    let state = &compose["networks"]["state"]["ipam"]["config"][0];
+    let network = |key: &str| string(&state[key]).parse::<ipnet::IpNet>().unwrap();
+    let address = |name: &String| {
+        let address = string(&compose["services"][name]["networks"]["state"]["ipv4_address"]);
+        let parsed: std::net::IpAddr = address.parse().unwrap();
+        assert!(network("subnet").contains(&parsed) && !network("ip_range").contains(&parsed));
+        address.to_owned()
+    };
+    let addresses = |names: &BTreeSet<String>| names.iter().map(address).collect::<BTreeSet<String>>();
+    assert_eq!(
+        hosts.split(',').map(str::to_owned).collect::<BTreeSet<_>>(),
+        addresses(&sentinels)
+    );
+    assert_eq!(addresses(&servers).len(), 3);
     let file = text("scale/valkey/sentinel.conf");
     let sentinel = lines(&file);
     let watched = setting(&sentinel, &["sentinel", "monitor"]);
@@ -378,8 +392,7 @@ fn the_parts_of_compose_scale_agree() {
     };
     assert_eq!(name, service);
     for line in settings(&sentinel, &["sentinel"]) {
-        let is_of_all = line[0].ends_with("-hostnames");
-        assert!(is_of_all || line[1] == service, "{line:?}");
+        assert_eq!(line[1], service, "{line:?}");
     }
     let failover: u64 = setting(&sentinel, &["sentinel", "down-after-milliseconds", service])[0]
         .parse()
@@ -393,14 +406,15 @@ fn the_parts_of_compose_scale_agree() {
             .map(string)
             .collect::<Vec<_>>()
     };
+    assert!(addresses(&servers).contains(primary));
     for name in &servers {
-        let is_primary = name == primary;
-        let mut expected = vec!["sh", "/etc/valkey/start", "server", name];
+        let is_primary = address(name) == primary;
+        let mut expected = vec!["sh", "/etc/valkey/start", "server"];
         expected.extend((!is_primary).then_some(primary));
         assert_eq!(command(name), expected);
     }
     for name in &sentinels {
-        assert_eq!(command(name), ["sh", "/etc/valkey/start", "sentinel", name]);
+        assert_eq!(command(name), ["sh", "/etc/valkey/start", "sentinel"]);
     }
     let file = text("scale/valkey/valkey.conf");
     let valkey = lines(&file);
@@ -486,17 +500,13 @@ fn valkey_and_sentinel_keep_what_they_have_written() {
         String::from_utf8(output.stdout).unwrap()
     };
     for (arguments, file, added) in [
-        (&["server", "a"][..], "valkey.conf", "replica-announce-ip a\n"),
-        (
-            &["server", "b", "a"],
-            "valkey.conf",
-            "replica-announce-ip b\nreplicaof a 6379\n",
-        ),
-        (&["sentinel", "s"], "sentinel.conf", "sentinel announce-ip s\n"),
+        (&["server"][..], "valkey.conf", ""),
+        (&["server", "10.0.0.1"], "valkey.conf", "\nreplicaof 10.0.0.1 6379\n"),
+        (&["sentinel"], "sentinel.conf", ""),
     ] {
         let place = directory.path().join(arguments.join("-"));
         let first = start(&place, arguments);
-        assert_eq!(first, format!("{}\n{added}", text(&format!("scale/valkey/{file}"))));
+        assert_eq!(first, format!("{}{added}", text(&format!("scale/valkey/{file}"))));
         assert_eq!(start(&place, arguments), format!("{first}# rewritten\n"));
     }
 }
