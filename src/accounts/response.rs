@@ -5,13 +5,14 @@
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use subtle::ConstantTimeEq;
-use tokio::{sync::Semaphore, task};
+use tokio::task;
 
-use super::{Account, Accounts, Attempt, Denied, LoginOwner, ResolvedLogin, StoredSecret};
+use super::{Account, Accounts, Attempt, Denied, LoginOwner, ResolvedLogin, StoredSecret, queue::Queue};
 use crate::{
     challenge::{SCRAM_OCTETS, ScramKeys, apop, hmac_md5},
     config::{self, AccountsOptions, LocalSecret, Secret},
     proofs::{KeyedHash, RandomUnavailable},
+    types::network,
 };
 
 /// Iterations of SCRAM-SHA-256, the minimum of RFC 7677 §4: an old device must compute them at each login. More iterations
@@ -85,14 +86,14 @@ struct Proved {
 #[derive(Debug)]
 pub(super) struct Responses {
     hash: KeyedHash,
-    at_once: Arc<Semaphore>,
+    queue: Arc<Queue>,
 }
 
 impl Responses {
     pub(super) fn new() -> Result<Self, RandomUnavailable> {
         Ok(Self {
             hash: KeyedHash::new()?,
-            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            queue: Queue::new(AT_ONCE),
         })
     }
 
@@ -101,7 +102,7 @@ impl Responses {
     }
 
     /// Verifies that `response` was made with `secret`; `None` if it was not. Takes the same time if there is no secret.
-    async fn verify(&self, login: &[u8], response: &Response, secret: Option<&Secret>) -> Option<Proved> {
+    async fn verify(&self, login: &[u8], response: &Response, secret: Option<&Secret>, peer: IpAddr) -> Option<Proved> {
         let candidate = secret.cloned().unwrap_or_else(|| "nobody's".into());
         let is_digest = |right: [u8; 16], digest: &[u8; 16]| right.ct_eq(digest).into();
         let (is_right, signature) = match response {
@@ -115,7 +116,8 @@ impl Responses {
             }
             Response::ScramSha256 { signed, proof } => {
                 let (signed, proof, salt) = (signed.clone(), *proof, self.salt(login));
-                let permit = self.at_once.clone().acquire_owned().await.ok()?;
+                // The throttle is asked later, so nobody is a suspect yet. But each network waits its turn.
+                let permit = self.queue.acquire(network(peer), false).await;
                 let verification = task::spawn_blocking(move || {
                     // The computation goes on if the session is dropped meanwhile, so it holds the permit.
                     let _permit = permit;
@@ -176,7 +178,7 @@ impl Accounts {
     ) -> Result<(Account, Attempt, Option<Signature>), Denied> {
         let resolved = self.resolve(login);
         let known = resolved.as_ref().and_then(ResolvedLogin::secret);
-        let proved = self.lasting.responses.verify(login, response, known).await;
+        let proved = self.lasting.responses.verify(login, response, known, peer).await;
         // The throttle counts a right response as the secret that made it, and each wrong response as a guess of its own.
         let secret = match (known, &proved) {
             (Some(secret), Some(_)) => secret.clone(),
@@ -192,5 +194,39 @@ impl Accounts {
         };
         let (account, attempt) = attempt.admit(account).await?;
         Ok((account, attempt, signature))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_sends_many_responses_waits_for_others() {
+        let responses = Responses::new().unwrap();
+        let [many, one] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
+        let response = Response::ScramSha256 {
+            signed: "n=x".into(),
+            proof: [0; 32],
+        };
+        let places = [
+            responses.queue.acquire(many, false).await,
+            responses.queue.acquire(many, false).await,
+        ];
+        let waiting = |peer| {
+            let mut verification = Box::pin(responses.verify(b"x", &response, None, peer));
+            assert!(verification.as_mut().now_or_never().is_none());
+            verification
+        };
+        let guesses: Vec<_> = (0..20).map(|_| waiting(many)).collect();
+        let honest = waiting(one);
+        drop(places);
+        let verified = tokio::time::timeout(Duration::from_secs(30), honest).await;
+        assert!(verified.is_ok_and(|proved| proved.is_none()));
+        drop(guesses);
     }
 }
