@@ -7,7 +7,7 @@ use crate::{
     accounts::Account,
     config::{self, Credential, MaildropOptions, SignInOptions},
     maildrop::{self, Maildrops, Refusal},
-    oauth::{self, ConsentStatus, Issued, KeepOutcome, Tokens},
+    oauth::{self, ConsentState, ConsentStatus, Issued, KeepOutcome, Tokens},
     state::{Consent, MemoryStore},
     types::Octets,
 };
@@ -39,6 +39,8 @@ pub(crate) enum Error {
 pub(crate) enum Fate {
     /// The token is kept, because the problem at the upstream is temporary.
     Kept,
+    /// The token cannot be written yet. It is lost if this process ends before.
+    Unwritten,
     /// The provider has revoked the token.
     Revoked,
     /// The token is not kept, but stays valid at the provider.
@@ -55,6 +57,7 @@ fn with_hints(missing: &[String], fate: Fate) -> String {
     }
     text.push_str(match fate {
         Fate::Kept => "; the consent is kept, and the next login of a device tries it",
+        Fate::Unwritten => "; the consent cannot be written yet, see the log",
         Fate::Revoked => "; the consent is revoked",
         Fate::Left => "; the consent is not kept, and may be withdrawn at the provider",
     });
@@ -200,12 +203,15 @@ async fn keep(
 async fn decide(tokens: &Arc<Tokens>, consent: &Consent, trial: &Tokens, refusal: &Refusal) -> Fate {
     if matches!(refusal, Refusal::Unavailable(_) | Refusal::InUse) {
         return match tokens.keep(consent, trial).await {
-            Ok(_) => Fate::Kept,
-            Err(_) => Fate::Left,
+            Ok(KeepOutcome::New) => Fate::Kept,
+            Ok(KeepOutcome::Unwritten) => Fate::Unwritten,
+            Ok(KeepOutcome::Old) | Err(_) => Fate::Left,
         };
     }
-    // A token is not revoked while an earlier consent may hold: some providers revoke all consents of the same person.
-    let is_new = tokens.status(consent).await.is_ok_and(|status| !status.is_good());
+    // A token is not revoked while an earlier consent may hold, also one that cannot be read for now: some providers
+    // revoke all consents of the same person.
+    let is_over = |status: ConsentStatus| matches!(status.state, ConsentState::Missing | ConsentState::Ended { .. });
+    let is_new = tokens.status(consent).await.is_ok_and(is_over);
     if is_new && tokens.revoke(consent, trial).await {
         Fate::Revoked
     } else {

@@ -1,6 +1,9 @@
 //! The strict pass over `gateway.toml`: finds syntax errors, unknown keys, wrong types and values, each with its line.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use toml::{
     Spanned,
@@ -74,6 +77,8 @@ impl Sources {
                 }
         };
         let mut at = 0;
+        // Whether a value that is likely a secret may go on in this line.
+        let mut goes_on = false;
         for line in self.text.split_inclusive('\n') {
             let lower = line.to_ascii_lowercase();
             let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -82,6 +87,11 @@ impl Sources {
                 let open = line.contains("\"\"\"") || line.contains("'''");
                 let end = if open { self.text.len() } else { at + line.len() };
                 self.hidden.push(at + end_of_key(line)..end);
+                goes_on = !line.trim_start().starts_with('#');
+            } else if goes_on && !begins_an_entry(line, &names) {
+                self.hidden.push(at..at + line.len());
+            } else {
+                goes_on = false;
             }
             at += line.len();
         }
@@ -269,6 +279,16 @@ impl Sources {
     fn note_spans(&mut self, path: &str, key: Range<usize>, value: Range<usize>) {
         self.spans.insert(path.to_owned(), KeySpans { key, value });
     }
+}
+
+/// Whether a line is empty, or begins a comment, a table or the entry of a key, so that no value goes on in it.
+fn begins_an_entry(line: &str, names: &BTreeMap<&'static str, bool>) -> bool {
+    let line = line.trim();
+    line.is_empty()
+        || line.starts_with(['#', '['])
+        || line
+            .split_once('=')
+            .is_some_and(|(name, _)| names.contains_key(name.trim_end()))
 }
 
 /// The end of the first word in a line that may lack its `=`, and of what separates that word from a value.

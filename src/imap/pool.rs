@@ -543,8 +543,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         self.users.remove_if(user, |_, user| user.is_idle());
     }
 
-    /// Closes the connections that are parked for `login` and `folder`, because `login` has logged in again. They did
-    /// not suit: they had another secret or policy, or were too old.
+    /// Closes the connections that are parked for `login` and `folder`: `login` has logged in again, because they did not
+    /// suit (another secret or policy, or too old), or another one is parked in their place.
     pub fn forget(self: &Arc<Self>, user: &UserKey, login: &str, folder: &str) {
         let is_old = |parked: &mut Box<Parked<T, M>>| parked.login == login && parked.folder == folder;
         self.close_parked(user, is_old);
@@ -562,8 +562,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         }
     }
 
-    /// Parks `mailbox` for the next session of `login`, in place of one that is parked for it already. Closes it if connections
-    /// are not parked, or if it is broken.
+    /// Parks `mailbox` for the next session of `login`, in place of one that is parked for it already: who comes last
+    /// stays. Closes it if connections are not parked, or if it is broken.
     pub fn park(self: &Arc<Self>, slot: Slot<T, M>, login: &str, folder: &str, mut mailbox: M, memo: T) {
         mailbox.detach();
         if self.parked_for().is_zero() || mailbox.is_broken() {

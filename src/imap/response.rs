@@ -317,8 +317,8 @@ impl Completion {
     /// The same without text and code if one of `secrets` occurs in them, because a server may repeat the command that
     /// it refuses. `secrets` have no control characters: see `visible`.
     pub fn without(mut self, secrets: &[&str]) -> Self {
-        let holds = |text: &str| repeats(text, secrets);
-        if holds(&self.text) || self.raw.as_deref().is_some_and(holds) {
+        let texts = [Some(&mut self.text), self.raw.as_mut()];
+        if texts.into_iter().flatten().any(|text| !withhold(text, secrets)) {
             self.text = WITHHELD.into();
             self.raw = None;
         }
@@ -401,18 +401,27 @@ pub(super) fn visible(c: char) -> char {
 }
 
 /// The text of a BYE, if none of `secrets` occurs in it: see [`Completion::without`].
-pub(super) fn text_without(text: String, secrets: &[&str]) -> String {
-    if repeats(&text, secrets) { WITHHELD.into() } else { text }
+pub(super) fn text_without(mut text: String, secrets: &[&str]) -> String {
+    if withhold(&mut text, secrets) {
+        text
+    } else {
+        WITHHELD.into()
+    }
 }
 
-/// Whether one of `secrets` occurs in `text`, which [`printable`] has made. If the text was cut off, its end may be the
-/// beginning of a secret.
-fn repeats(text: &str, secrets: &[&str]) -> bool {
-    let is_cut = text.chars().count() == KEPT;
-    secrets.iter().filter(|secret| !secret.is_empty()).any(|secret| {
-        let ends_within = || text.char_indices().any(|(at, _)| secret.starts_with(&text[at..]));
-        text.contains(*secret) || (is_cut && ends_within())
-    })
+/// Makes sure that `text`, which [`printable`] has made, has nothing of `secrets`; `false` if one of them occurs in it. If
+/// the text was cut off, its end may be the beginning of a secret, and goes.
+fn withhold(text: &mut String, secrets: &[&str]) -> bool {
+    let secrets = || secrets.iter().filter(|secret| !secret.is_empty());
+    if secrets().any(|secret| text.contains(*secret)) {
+        return false;
+    }
+    if text.chars().count() == KEPT {
+        let mut starts = text.char_indices().map(|(at, _)| at);
+        let end = starts.find(|&at| secrets().any(|secret| secret.starts_with(&text[at..])));
+        text.truncate(end.unwrap_or(text.len()));
+    }
+    true
 }
 
 #[cfg(test)]
@@ -546,6 +555,13 @@ mod tests {
         let status = Status::parse(line.as_bytes()).unwrap().to_completion();
         let shown = status.without(&["geheimnis", ""]).to_string();
         assert!(shown.ends_with("xxx"), "{shown}");
+        // What is cut off by chance costs no more than the end.
+        let line = format!("NO [UNAVAILABLE] try later {}gggg", "x".repeat(186));
+        let status = Status::parse(line.as_bytes())
+            .unwrap()
+            .to_completion()
+            .without(&["geheimnis"]);
+        assert!(status.will_pass() && status.text().starts_with("try later x") && !status.text().contains('g'));
     }
 
     #[test]

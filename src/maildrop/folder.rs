@@ -638,9 +638,11 @@ impl HeldFolder {
 
     /// Changes the login's marks. The change is durable when this returns.
     async fn change_marks(&mut self, change: impl Fn(&mut Marks) + Send + Sync) -> Result<(), Error> {
-        // Noted before the write: it may succeed although its answer is lost.
-        let login = self.upstream.account().login.clone();
-        self.shared.marked.insert((login, self.upstream.name().clone()));
+        if !self.policy().keeps_marks() {
+            // Noted before the write: it may succeed although its answer is lost.
+            let login = self.upstream.account().login.clone();
+            self.shared.marked.insert((login, self.upstream.name().clone()));
+        }
         let index = self.snapshot.index();
         self.marks.change(&mut self.state, index, change).await
     }

@@ -7,13 +7,20 @@ use crate::state::{Index, MailboxState, Marks, Unavailable};
 #[derive(Debug)]
 pub(super) struct LoginMarks {
     marks: Marks,
-    /// UIDVALIDITY of the marks that state holds; 0 if it holds none. State refuses a change if its marks have another
-    /// UIDVALIDITY by then, because somebody has reset or renumbered them.
-    followed: u64,
-    /// Whether state held no marks when the login's last session ended.
-    is_unmarked: bool,
-    /// Why the marks could not be read, if they could not.
-    unread: Option<Unavailable>,
+    known: Known,
+}
+
+/// How far the marks in state are known.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    /// They have not been read in this session. The flag says whether state held none when the login's last session
+    /// ended.
+    Unread(bool),
+    /// They have been read. This is their UIDVALIDITY in state; 0 if state holds none. State refuses a change if its
+    /// marks have another UIDVALIDITY by then, because somebody has reset or renumbered them.
+    Read(u64),
+    /// They could not be read.
+    Failed(Unavailable),
 }
 
 impl LoginMarks {
@@ -21,9 +28,7 @@ impl LoginMarks {
     pub(super) fn unread(is_unmarked: bool) -> Self {
         Self {
             marks: Marks::default(),
-            followed: 0,
-            is_unmarked,
-            unread: None,
+            known: Known::Unread(is_unmarked),
         }
     }
 
@@ -40,20 +45,24 @@ impl LoginMarks {
         snapshot: &Snapshot,
     ) -> Result<(), Error> {
         let keeps_marks = upstream.policy().keeps_marks();
-        let marks = if self.is_unmarked && !keeps_marks {
+        let marks = if matches!(self.known, Known::Unread(true)) && !keeps_marks {
             Ok(Marks::default())
         } else {
             state.marks().await
         };
         let marks = match marks {
             Err(unavailable) if !keeps_marks => {
-                tracing::warn!(mailbox = %upstream.name(), error = %unavailable, "the login goes on without its marks: it fetches, and removes nothing");
-                self.unread = Some(unavailable);
+                let (mailbox, login) = (upstream.name(), &upstream.account().login);
+                tracing::warn!(%mailbox, login, error = %unavailable, "the login goes on without its marks: it fetches, and removes nothing; if they are damaged: popgate state --reset LOGIN");
+                self.known = Known::Failed(unavailable);
                 Marks::default()
             }
-            marks => marks?,
+            marks => {
+                let marks = marks?;
+                self.known = Known::Read(marks.uid_validity);
+                marks
+            }
         };
-        self.followed = marks.uid_validity;
         self.marks = under(marks, snapshot.uid_validity());
         Ok(())
     }
@@ -64,12 +73,19 @@ impl LoginMarks {
 
     /// Fails if the marks could not be read.
     pub(super) fn known(&self) -> Result<(), Error> {
-        self.unread.map_or(Ok(()), |unavailable| Err(unavailable.into()))
+        match self.known {
+            Known::Failed(unavailable) => Err(unavailable.into()),
+            Known::Unread(_) | Known::Read(_) => Ok(()),
+        }
     }
 
-    /// Whether state held no marks when they were last read or changed. This is also `true` if they have not been read.
+    /// Whether state is known to hold no marks.
     pub(super) fn is_unmarked(&self) -> bool {
-        self.followed == 0 && self.unread.is_none()
+        match self.known {
+            Known::Unread(is_unmarked) => is_unmarked,
+            Known::Read(followed) => followed == 0,
+            Known::Failed(_) => false,
+        }
     }
 
     /// Changes the marks, and drops those of messages that `index` does not contain any more. The change is durable
@@ -81,14 +97,18 @@ impl LoginMarks {
         change: impl Fn(&mut Marks) + Send + Sync,
     ) -> Result<(), Error> {
         let uid_validity = self.marks.uid_validity;
-        let changed = state.change_marks(self.followed, |kept| {
+        let followed = match self.known {
+            Known::Read(followed) => followed,
+            Known::Unread(_) | Known::Failed(_) => 0,
+        };
+        let changed = state.change_marks(followed, |kept| {
             let mut marks = under(kept, uid_validity);
             change(&mut marks);
             marks.prune(index);
             marks
         });
         self.marks = changed.await?;
-        self.followed = self.marks.uid_validity;
+        self.known = Known::Read(self.marks.uid_validity);
         Ok(())
     }
 }
@@ -160,6 +180,12 @@ mod tests {
         state.set_marks(&kept.0, &kept.1, &marks, 0).await.unwrap();
         let third = hide("on_delete = \"hide\"", state, false).await.unwrap();
         assert_eq!((third.hidden, third.import), ([2].into(), 5));
+    }
+
+    #[test]
+    fn marks_that_were_not_read_are_as_unknown_as_before() {
+        assert!(!LoginMarks::unread(false).is_unmarked());
+        assert!(LoginMarks::unread(true).is_unmarked());
     }
 
     #[tokio::test]

@@ -173,16 +173,32 @@ async fn finish_before_next(
     upstream: &mut UpstreamFolder,
     snapshot: &mut Snapshot,
 ) -> Result<(), Error> {
-    let error = match finish(state, upstream, snapshot).await {
+    let pending = match state.pending_move().await {
+        Ok(Some(pending)) => pending,
+        Ok(None) => return Ok(()),
+        // If a local store cannot be read, an expunge is done all the same.
+        Err(unavailable) if !state.is_leased() => {
+            tracing::debug!(error = %unavailable, mailbox = %upstream.name(), "it is not known whether a removal is half done");
+            return Ok(());
+        }
+        Err(unavailable) => return Err(unavailable.into()),
+    };
+    if !pending.has_copy() && flagged(&pending, snapshot).is_empty() {
+        return Ok(());
+    }
+    let error = match finish_pending(state, upstream, snapshot, pending).await {
         Ok(gone) => {
             snapshot.forget(&gone);
             return Ok(());
         }
         Err(error) => error,
     };
-    // A removal that can never be finished must not prevent all later ones. Examples: the user may no longer see the
-    // folder with the copies, or state cannot be read.
-    let is_final = error.imap().map_or(!state.is_leased(), imap::Error::is_final);
+    // A removal that can never be finished must not prevent all later ones: for example, the folder with the copies can
+    // no longer be opened.
+    let is_final = match error.imap() {
+        Some(imap::Error::Refused { completion, .. }) => !completion.will_pass(),
+        _ => false,
+    };
     if !is_final {
         return Err(error);
     }
@@ -209,7 +225,16 @@ pub(super) async fn finish(
     let Some(pending) = state.pending_move().await? else {
         return Ok(Uids::default());
     };
-    // Boxed: hardly any login finds something to finish.
+    finish_pending(state, upstream, snapshot, pending).await
+}
+
+async fn finish_pending(
+    state: &mut MailboxState,
+    upstream: &mut UpstreamFolder,
+    snapshot: &mut Snapshot,
+    pending: PendingMove,
+) -> Result<Uids, Error> {
+    // Boxed: hardly any session finds something to finish.
     if !pending.has_copy() {
         Box::pin(finish_expunge(state, upstream, snapshot, &pending)).await
     } else {
@@ -224,12 +249,7 @@ async fn finish_expunge(
     snapshot: &Snapshot,
     pending: &PendingMove,
 ) -> Result<Uids, Error> {
-    let is_same = pending.uid_validity == snapshot.uid_validity();
-    let flagged = pending
-        .uids
-        .uids()
-        .filter(|&uid| is_same && snapshot.deleted().contains(uid));
-    let uids: Vec<Uid> = flagged.collect();
+    let uids = flagged(pending, snapshot);
     let mut gone = Uids::default();
     if !uids.is_empty() {
         tracing::info!(mailbox = %upstream.name(), messages = uids.len(), "a removal that was interrupted is finished");
@@ -239,6 +259,14 @@ async fn finish_expunge(
     }
     forget(state).await?;
     Ok(gone)
+}
+
+/// The messages of `pending` that bear `\Deleted`.
+fn flagged(pending: &PendingMove, snapshot: &Snapshot) -> Vec<Uid> {
+    let is_same = pending.uid_validity == snapshot.uid_validity();
+    let uids = pending.uids.uids();
+    uids.filter(|&uid| is_same && snapshot.deleted().contains(uid))
+        .collect()
 }
 
 /// Removes the messages that have been copied and are still in this folder.

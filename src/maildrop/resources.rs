@@ -23,8 +23,8 @@ pub(super) struct Resources {
     /// Who holds which maildrop.
     pub(super) leases: Leases,
     pub(super) undelivered: Undelivered,
-    /// The logins and mailboxes whose marks this process has changed. What a parked connection tells of their marks may be
-    /// out of date.
+    /// The logins and mailboxes whose marks this process has changed, of logins that read their marks only if there may
+    /// be some. What a parked connection tells of these marks may be out of date.
     pub(super) marked: DashSet<(String, Arc<MailboxName>)>,
     /// Counts together with other gateways; `None` if this gateway is alone.
     pub(super) quotas: Option<Quotas>,

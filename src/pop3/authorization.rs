@@ -259,9 +259,8 @@ async fn log_in<S>(session: &mut Session<S>, login: &[u8], evidence: Evidence) -
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    session
-        .summary
-        .set_login(login, &session.service.accounts.canonical_login(login));
+    let canonical = session.service.accounts.canonical_login(login);
+    session.summary.set_login(login, &canonical);
     let is_token = matches!(evidence, Evidence::Token(_));
     session.note_trial(true);
     // An attempt that ends without a verdict counts as a failure. Otherwise a device could guess faster if it hangs up
@@ -300,7 +299,7 @@ where
     };
     session.note_trial(false);
     session.summary.count_refusal(
-        &session.service.accounts.canonical_login(login),
+        &canonical,
         upstream.as_ref().map_or("", |upstream| &upstream.name),
         &reply,
     );

@@ -288,15 +288,13 @@ impl Arrival {
 
     fn admit(self, stream: TcpStream, peer: SocketAddr) {
         let address = peer.ip().to_canonical();
-        let Some(permit) = self.gate.permits.acquire(address) else {
-            note_refused(peer, &self.name, "too many sessions");
-            // Otherwise anyone could disconnect others by connecting too often.
-            if self.gate.permits.is_network_full(address) {
-                self.gate.newcomers.make_room_in_network(address);
-            } else {
-                self.gate.newcomers.make_room(address);
+        let permit = match self.gate.permits.acquire(address) {
+            Ok(permit) => permit,
+            Err(full) => {
+                note_refused(peer, &self.name, "too many sessions");
+                self.gate.newcomers.make_room(address, full);
+                return self.refuse(&stream, &Reply::TooManySessions);
             }
-            return self.refuse(&stream, &Reply::TooManySessions);
         };
         #[cfg(not(target_os = "linux"))]
         set_options(&SockRef::from(&stream));

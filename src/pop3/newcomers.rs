@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,6 +20,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::permits::Full;
 use crate::{config::Limits, types::network};
 
 /// How long a connection may stay, however many come after it. A device that sends its login at once can log in, and an
@@ -41,9 +42,9 @@ struct Silent {
     count: usize,
     /// By network (see [`network`]), and by the order in which they came.
     networks: HashMap<IpAddr, BTreeMap<u64, Arc<EvictionSignal>>>,
-    /// The connections, by network and number, that were told to give way and have not ended yet: each of them will
-    /// make room for one session.
-    leaving: BTreeSet<(IpAddr, u64)>,
+    /// The connections, by network and number, that were told to give way and have not ended yet, with the network for
+    /// which each of them makes room.
+    leaving: BTreeMap<(IpAddr, u64), IpAddr>,
 }
 
 /// Asks a connection to give way.
@@ -95,19 +96,20 @@ impl Newcomers {
         newcomer
     }
 
-    /// Makes room for a connection of `peer`: the oldest of its network gives way or, if it has none, the oldest of the
-    /// network that has the most.
-    pub(super) fn make_room(&self, peer: IpAddr) {
-        let mut silent = self.lock();
-        if !silent.make_room_among(network(peer)) {
-            silent.evict_any();
+    /// Makes room for a connection of `peer`, which was refused because sessions are `full`: the oldest of its network
+    /// gives way. If there is none, and the gateway is full, the oldest of the network that has the most gives way.
+    /// While one is about to leave for this network, nobody else gives way for it: otherwise anyone could disconnect
+    /// others by connecting too often.
+    pub(super) fn make_room(&self, peer: IpAddr, full: Full) {
+        let (network, mut silent) = (network(peer), self.lock());
+        if silent.is_about_to_get_room(network) || silent.evict(network, network) {
+            return;
         }
-    }
-
-    /// Makes room for a connection of `peer` if its network has too many sessions: the oldest of that network gives way
-    /// or, if it has none, nobody, because no other network can make this room.
-    pub(super) fn make_room_in_network(&self, peer: IpAddr) {
-        self.lock().make_room_among(network(peer));
+        match full {
+            // No other network can make this room.
+            Full::Network => {}
+            Full::Gateway => silent.evict_any(network),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Silent> {
@@ -122,38 +124,38 @@ impl Silent {
         let is_crowded = here.len() > self.per_network;
         self.count += 1;
         if is_crowded {
-            self.evict(newcomer.network);
+            self.evict(newcomer.network, newcomer.network);
         }
         if self.count > self.limit {
-            self.evict_any();
+            self.evict_any(newcomer.network);
         }
     }
 
-    /// Evicts the oldest connection of `network`, unless one of that network is about to leave. A peer that connects
-    /// again and again evicts no more than one at a time. Returns `false` if none leaves.
-    fn make_room_among(&mut self, network: IpAddr) -> bool {
-        let mut leaving = self.leaving.range((network, 0)..=(network, u64::MAX));
-        leaving.next().is_some() || self.evict(network)
+    /// Whether a connection of `network`, or one that leaves for it, is about to end.
+    fn is_about_to_get_room(&self, network: IpAddr) -> bool {
+        let mut own = self.leaving.range((network, 0)..=(network, u64::MAX));
+        own.next().is_some() || self.leaving.values().any(|for_network| *for_network == network)
     }
 
-    /// Evicts the oldest connection of `network`. Returns `false` if it has none.
-    fn evict(&mut self, network: IpAddr) -> bool {
+    /// Evicts the oldest connection of `network`, to make room for one of `for_network`. Returns `false` if there is
+    /// none.
+    fn evict(&mut self, network: IpAddr, for_network: IpAddr) -> bool {
         let oldest = self.networks.get(&network).and_then(|here| here.keys().next().copied());
         let Some((number, signal)) = oldest.and_then(|number| Some((number, self.remove(network, number)?))) else {
             return false;
         };
-        self.leaving.insert((network, number));
+        self.leaving.insert((network, number), for_network);
         signal.is_set.store(true, Ordering::Relaxed);
         signal.changed.notify_one();
         true
     }
 
-    /// Evicts the oldest connection of the network that has the most.
-    fn evict_any(&mut self) {
+    /// Evicts the oldest connection of the network that has the most, to make room for one of `for_network`.
+    fn evict_any(&mut self, for_network: IpAddr) {
         let size = |here: &BTreeMap<u64, _>| (here.len(), here.keys().next().copied().map(Reverse));
         let largest = self.networks.iter().max_by_key(|(_, here)| size(here));
         if let Some(network) = largest.map(|(network, _)| *network) {
-            self.evict(network);
+            self.evict(network, for_network);
         }
     }
 
@@ -315,7 +317,7 @@ mod tests {
         first.must_leave().await;
         assert_eq!(begun.elapsed(), GRACE);
         drop(first);
-        newcomers.make_room(address(9));
+        newcomers.make_room(address(9), Full::Gateway);
         second.must_leave().await;
         assert!(is_empty(&newcomers), "there was no room");
     }
@@ -324,12 +326,12 @@ mod tests {
     async fn room_in_a_network_is_made_by_that_network() {
         let newcomers = newcomers(100, 100);
         let elsewhere = newcomers.enter(address(2));
-        newcomers.make_room_in_network(address(1));
+        newcomers.make_room(address(1), Full::Network);
         let here: Vec<_> = (0..2).map(|_| newcomers.enter(address(1))).collect();
-        newcomers.make_room_in_network(address(1));
+        newcomers.make_room(address(1), Full::Network);
         assert_eq!((evicted(&here), is_evicted(&elsewhere)), (vec![0], false));
         here.iter().for_each(Newcomer::begin_trial);
-        newcomers.make_room_in_network(address(1));
+        newcomers.make_room(address(1), Full::Network);
         assert!(!is_evicted(&elsewhere), "all of the network have sent a secret");
     }
 
@@ -339,15 +341,15 @@ mod tests {
         let elsewhere = newcomers.enter(address(2));
         let mut here: Vec<_> = (0..4).map(|_| newcomers.enter(address(1))).collect();
         for _ in 0..2 {
-            newcomers.make_room(address(1));
-            newcomers.make_room_in_network(address(1));
+            newcomers.make_room(address(1), Full::Gateway);
+            newcomers.make_room(address(1), Full::Network);
         }
         assert_eq!(evicted(&here), [0], "it is about to leave");
         drop(here.remove(0));
-        newcomers.make_room_in_network(address(1));
+        newcomers.make_room(address(1), Full::Network);
         assert_eq!(evicted(&here), [0], "one has left");
         here[0].begin_trial();
-        newcomers.make_room(address(1));
+        newcomers.make_room(address(1), Full::Gateway);
         assert_eq!(evicted(&here), [1], "one has logged in instead");
         assert!(!is_evicted(&elsewhere));
         drop((here, elsewhere));

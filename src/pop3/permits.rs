@@ -28,6 +28,15 @@ pub(super) struct Permit {
     _session: Counted,
 }
 
+/// Why there is no permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The network of the address has as many sessions as it may: `sessions_per_address`.
+    Network,
+    /// There are as many sessions as there may be in all: `sessions`.
+    Gateway,
+}
+
 /// One of [`Permits::sessions`].
 #[derive(Debug)]
 struct Counted(Arc<Permits>);
@@ -53,24 +62,19 @@ impl Permits {
         self.addresses.set_limit(limits.sessions_per_address);
     }
 
-    /// A permit for a session from `address`; `None` if there are too many sessions.
-    pub(super) fn acquire(self: &Arc<Self>, address: IpAddr) -> Option<Permit> {
+    /// A permit for a session from `address`. A network that has too many does not take the place of another network's
+    /// session, not even for a moment.
+    pub(super) fn acquire(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Full> {
+        let address = self.addresses.acquire(address).ok_or(Full::Network)?;
         let limit = self.limit.load(Ordering::Relaxed);
         let one_more = |sessions| (sessions < limit).then_some(sessions + 1);
         self.sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-            .ok()?;
-        let session = Counted(self.clone());
-        Some(Permit {
-            _address: self.addresses.acquire(address)?,
-            _session: session,
+            .map_err(|_| Full::Gateway)?;
+        Ok(Permit {
+            _address: address,
+            _session: Counted(self.clone()),
         })
-    }
-
-    /// Whether the network of `address` has all the sessions that it may have: a session that ends elsewhere makes no
-    /// room for it.
-    pub(super) fn is_network_full(&self, address: IpAddr) -> bool {
-        self.addresses.is_full(address)
     }
 }
 
@@ -91,9 +95,9 @@ mod tests {
         });
         let first = permits.acquire(address(1)).unwrap();
         let second = permits.acquire(address(1)).unwrap();
-        assert!(permits.acquire(address(1)).is_none());
+        assert!(permits.acquire(address(1)).is_err());
         let third = permits.acquire(address(2)).unwrap();
-        assert!(permits.acquire(address(3)).is_none());
+        assert!(permits.acquire(address(3)).is_err());
         drop(first);
         let fourth = permits.acquire(address(1)).unwrap();
         drop((second, third, fourth));
@@ -110,14 +114,16 @@ mod tests {
             ..limits()
         });
         let mut held = vec![permits.acquire(address(1)).unwrap()];
-        assert!(!permits.is_network_full(address(1)));
         held.push(permits.acquire(address(1)).unwrap());
-        assert!(permits.is_network_full(address(1)));
+        assert_eq!(permits.acquire(address(1)).err(), Some(Full::Network));
         held.push(permits.acquire(address(2)).unwrap());
-        assert!(permits.acquire(address(3)).is_none());
-        assert!([2, 3].iter().all(|n| !permits.is_network_full(address(*n))));
+        assert_eq!(permits.acquire(address(1)).err(), Some(Full::Network));
+        assert_eq!(
+            [2, 3].map(|n| permits.acquire(address(n)).err()),
+            [Some(Full::Gateway); 2]
+        );
         drop(held);
-        assert!(!permits.is_network_full(address(1)));
+        assert!(permits.acquire(address(1)).is_ok());
     }
 
     #[test]
@@ -132,13 +138,13 @@ mod tests {
         let first = permits.acquire(address(1)).unwrap();
         let second = permits.acquire(address(1)).unwrap();
         permits.set_limits(&most(3, 1));
-        assert!(permits.acquire(address(1)).is_none());
+        assert!(permits.acquire(address(1)).is_err());
         let third = permits.acquire(address(2)).unwrap();
-        assert!(permits.acquire(address(3)).is_none());
+        assert!(permits.acquire(address(3)).is_err());
         permits.set_limits(&most(1, 1));
         drop((first, third));
-        assert!(permits.acquire(address(2)).is_none());
+        assert!(permits.acquire(address(2)).is_err());
         drop(second);
-        assert!(permits.acquire(address(2)).is_some());
+        assert!(permits.acquire(address(2)).is_ok());
     }
 }

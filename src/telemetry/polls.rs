@@ -57,8 +57,10 @@ impl Polls {
     pub(crate) fn succeeded(&self, login: &str, messages: u32) {
         let mut all = self.lock();
         if all.len() >= LOGINS && !all.contains_key(login) {
+            // Logins that are expected and have not come yet stay.
             let oldest = all
                 .iter()
+                .filter(|(_, poll)| poll.last().is_some())
                 .min_by_key(|(_, poll)| poll.last())
                 .map(|(login, _)| login.clone());
             oldest.and_then(|login| all.remove(&login));

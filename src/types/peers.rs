@@ -55,12 +55,6 @@ impl AddressLimiter {
         })
     }
 
-    /// Whether the network of `address` has as many permits as it may.
-    pub fn is_full(&self, address: IpAddr) -> bool {
-        let held = self.held.get(&network(address)).map_or(0, |held| *held);
-        held >= self.per_address.load(Ordering::Relaxed)
-    }
-
     /// Whether no address holds a permit.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()

@@ -451,6 +451,38 @@ fn a_move_is_finished_under_another_policy() {
     assert_eq!(removed, ["UID EXPUNGE 2"], "{:?}", peer.commands());
 }
 
+/// The same if nothing bears `\\Deleted`: what was copied is removed before another message is expunged.
+#[test]
+fn a_move_is_finished_before_another_policy_removes() {
+    let removable = refusing(CAPABILITIES)
+        .on("STATUS", STATUS)
+        .on(&fetch_fields(2), fields_of(2));
+    let unremovable = removable.clone().on("UID EXPUNGE", "{tag} NO not now\r\n");
+    let peer = Peer::start_each(vec![unremovable, removable, copied()]);
+    let state = tempfile::TempDir::new().unwrap();
+    let start = |policy: &str| {
+        Setup::new(peer.address())
+            .maildrop(policy)
+            .table(&format!("[state]\ndir = {:?}", state.path()))
+            .start()
+    };
+    let gateway = start("on_delete = \"move:Old\"");
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.err("QUIT", "-ERR [SYS/TEMP] 1 of 1 messages not removed");
+    gateway.stop();
+    let gateway = start("on_delete = \"expunge\"");
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.stat().0, 3);
+    pop.ok("DELE 3");
+    pop.quit();
+    gateway.stop();
+    let removed: Vec<_> = (peer.commands_of(1).into_iter())
+        .filter(|command| command.starts_with("UID EXPUNGE"))
+        .collect();
+    assert_eq!(removed, ["UID EXPUNGE 2", "UID EXPUNGE 3"], "{:?}", peer.commands());
+}
+
 /// The server no longer lets the gateway look at the target folder, so nobody knows whether a message was copied. QUIT fails
 /// after one more try.
 #[test]

@@ -368,13 +368,16 @@ fn no_syntax_error_shows_a_secret() {
         "[[account]]\n  password \"hunter2:\"",
         "[[account]]\npasword = \"hunter2\" x",
         "notify = { webhook = https://alerts.example.org/hunter2 }",
+        "[[account]]\npassword =\n\"hunter2\"\nlogin = \"pbx\"",
+        "[state]\nkey = \"AAAA\nhunter2\nhunter2=\"\ndir = 7",
+        "[state]\nkey = \"AAAA\n  hunter2\"",
     ] {
         let error = error(wrong);
         assert!(error.starts_with("gateway.toml:"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
-    let error = error("[upstream.home]\nhost = imap.example.org\n");
-    assert!(error.contains("2 | host = imap.example.org\n"), "{error}");
+    let error = error("[[account]]\npassword = \"p\"\n\n[upstream.home]\nhost = imap.example.org\n");
+    assert!(error.contains("5 | host = imap.example.org\n"), "{error}");
 }
 
 #[test]
