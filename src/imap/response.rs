@@ -556,7 +556,7 @@ mod tests {
         let shown = status.without(&["geheimnis", ""]).to_string();
         assert!(shown.ends_with("xxx"), "{shown}");
         // What is cut off by chance costs no more than the end.
-        let line = format!("NO [UNAVAILABLE] try later {}gggg", "x".repeat(186));
+        let line = format!("NO [UNAVAILABLE] try later {}gehe", "x".repeat(186));
         let status = Status::parse(line.as_bytes())
             .unwrap()
             .to_completion()
