@@ -199,14 +199,13 @@ impl Book {
     /// Ends an event; returns whether it had begun. If the event still waits to be sent, it is not sent any more.
     pub(super) fn resolve(&mut self, key: &EventKey) -> bool {
         self.seen.remove(key);
-        if self.replaced.remove(key).is_some() {
-            return true;
-        }
+        let was_replaced = self.replaced.remove(key).is_some();
+        // Another gateway may have begun an event that was replaced here.
         let was_open = self.remove(key);
         if was_open {
             self.unsaved.insert(key.clone());
         }
-        was_open
+        was_replaced || was_open
     }
 
     /// Removes the record of an event; returns whether there was one.
@@ -318,8 +317,10 @@ impl Book {
 
     /// Moves an event that could not be sent behind the others.
     pub(super) fn postpone(&mut self, key: &EventKey) {
-        if self.unsent.front() == Some(key) {
-            self.unsent.rotate_left(1);
+        if let Some(place) = self.unsent.iter().position(|unsent| unsent == key)
+            && let Some(postponed) = self.unsent.remove(place)
+        {
+            self.unsent.push_back(postponed);
         }
     }
 
@@ -409,6 +410,10 @@ mod tests {
         assert_eq!(subjects(&book), ["b", "c", "a"]);
         book.postpone(&EventKey::login("a"));
         assert_eq!(subjects(&book), ["b", "c", "a"], "not the first any more");
+        book.postpone(&EventKey::login("c"));
+        assert_eq!(subjects(&book), ["b", "a", "c"], "the first may not be this gateway's");
+        book.postpone(&EventKey::login("d"));
+        assert_eq!(subjects(&book), ["b", "a", "c"], "it is over");
     }
 
     #[test]
@@ -584,6 +589,20 @@ mod tests {
         assert!(book.resolve(&EventKey::login("0")) && !book.resolve(&EventKey::login("0")));
         assert!(raise_and_send(&mut book, login(0), 9001), "a new event");
         assert!(!book.raise(login(3), 9002), "replaced by it");
+    }
+
+    #[test]
+    fn an_event_that_was_replaced_and_that_another_gateway_has_begun_ends() {
+        let key = EventKey::login("pbx");
+        let mut other = Book::new(Vec::new(), true);
+        other.raise(failing("pbx"), 20);
+        let kept = other.get(&key).cloned();
+        let mut book = Book::new(Vec::new(), true);
+        book.replaced.insert(key.clone(), 10);
+        book.follow(&key, None, kept);
+        assert!(book.resolve(&key) && book.get(&key).is_none());
+        assert_eq!(saved(&mut book), [("login-failing pbx".into(), None)]);
+        assert!(!book.resolve(&key));
     }
 
     #[test]
