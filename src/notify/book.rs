@@ -89,6 +89,8 @@ pub(super) struct Book {
     seen: BTreeSet<EventKey>,
     /// Whether there is a webhook to send events to.
     has_webhook: bool,
+    /// Whether other gateways send these events too.
+    is_shared: bool,
 }
 
 impl Book {
@@ -103,6 +105,7 @@ impl Book {
             replaced: BTreeMap::new(),
             seen: BTreeSet::new(),
             has_webhook,
+            is_shared: false,
         };
         let records = kept
             .into_iter()
@@ -113,6 +116,12 @@ impl Book {
             book.insert(record);
         }
         book
+    }
+
+    /// Says whether other gateways send these events too. Without a webhook, this gateway leaves the events to them.
+    pub(super) fn shared(mut self, is_shared: bool) -> Self {
+        self.is_shared = is_shared;
+        self
     }
 
     fn insert(&mut self, record: Record) {
@@ -142,7 +151,7 @@ impl Book {
         self.insert(Record {
             event,
             since: now,
-            is_sent: !self.has_webhook,
+            is_sent: !(self.has_webhook || self.is_shared),
             devices: BTreeMap::new(),
         });
         true
@@ -541,6 +550,19 @@ mod tests {
         assert!(!other.raise(failing("pbx"), 2) && other.next_unsent().is_none() && other.is_saved());
         other.resolve(&key);
         assert!(other.raise(failing("pbx"), 3));
+    }
+
+    #[test]
+    fn a_gateway_without_a_webhook_leaves_events_to_the_others() {
+        for (is_shared, expected) in [(true, vec!["home/eva"]), (false, Vec::new())] {
+            let mut book = Book::new(Vec::new(), false).shared(is_shared);
+            book.raise(ending(), 1);
+            assert!(book.next_unsent().is_none());
+            let kept = book.get(&ending().key).cloned();
+            let mut other = Book::new(Vec::new(), true).shared(is_shared);
+            other.follow(&ending().key, None, kept);
+            assert_eq!(subjects(&other), expected);
+        }
     }
 
     #[test]

@@ -51,9 +51,10 @@ impl Ledger {
             tracing::error!(%error, "the record of sent notices cannot be read: popgate may send notices again");
             Vec::new()
         });
+        let is_shared = store.lease().is_some();
         Self {
-            book: Mutex::new(Book::new(kept.clone(), has_webhook)),
-            is_shared: store.lease().is_some(),
+            book: Mutex::new(Book::new(kept.clone(), has_webhook).shared(is_shared)),
+            is_shared,
             store,
             duty: Mutex::default(),
             kept: tokio::sync::Mutex::new(kept.into_iter().collect()),
