@@ -89,6 +89,12 @@ impl Ledger {
         !self.is_shared || self.duty().as_ref().is_some_and(OnDuty::holds)
     }
 
+    /// Whether this gateway checks consents in this review, which is a regular one (`is_time`) or follows a failed
+    /// login. Logins that fail must not make the gateways read all consents from a shared store each second.
+    pub(super) fn checks_consents(&self, is_time: bool) -> bool {
+        self.is_on_duty() && (is_time || !self.is_shared)
+    }
+
     /// Gives the duty up in the background, so that another gateway takes it.
     pub(super) fn hand_over(&self) {
         drop(self.duty().take());

@@ -203,3 +203,14 @@ async fn any_number_of_events_may_have_been_begun_by_another() {
     }
     b.read(|book| assert!(book.is_saved() && book.unsent().all(|record| record.since == 100)));
 }
+
+#[tokio::test]
+async fn failed_logins_do_not_make_gateways_read_all_consents_of_a_shared_store() {
+    let alone = Ledger::open(Arc::new(MemoryStore::default()), true).await;
+    assert!(alone.checks_consents(true) && alone.checks_consents(false));
+    let Some((a, b, _server)) = two().await else {
+        return;
+    };
+    assert!(a.checks_consents(true) && !a.checks_consents(false));
+    assert!(!b.checks_consents(true) && !b.checks_consents(false));
+}
