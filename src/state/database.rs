@@ -360,7 +360,7 @@ fn open_private(dir: &Path, name: &str, owner: Owner) -> io::Result<File> {
     }
     match options.create_new(true).open(&path) {
         Ok(file) => {
-            // This fails only if root may not do it. If that matters, the gateway says which file it cannot open.
+            // If this fails, the file stays root's. The gateway then says which file it cannot open.
             let _ = hand_over(dir, name, &file);
             Ok(file)
         }

@@ -102,8 +102,8 @@ fn judge(server: &StateServer, info: &BTreeMap<String, String>, options: &Shared
             %server,
             connected = replicas,
             wanted = options.replicas,
-            "the server has fewer replicas than must confirm each write (`replicas` in [state]): until it has them, logins that hide \
-             messages fail, and consents cannot be stored"
+            "the server has fewer replicas than must confirm each write (`replicas` in [state]): until it has them, what \
+             must not be lost cannot be stored (hidden messages, moves by COPY, consents), and sessions that need it fail"
         );
     }
     Ok(())
