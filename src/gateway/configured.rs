@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
 use super::Error;
@@ -19,6 +19,9 @@ use crate::{
     sign_in::{Candidate, candidates},
     state::{Consent, Renewer, StateStore},
 };
+
+/// How many consents are read from state at the same time.
+const AT_ONCE: usize = 64;
 
 /// The configuration that is in force.
 pub(super) type InForce = watch::Receiver<Arc<Configured>>;
@@ -67,7 +70,7 @@ impl Configured {
         })
     }
 
-    /// Reads the consents of all accounts from state, all at once: a request takes long if the servers of state are
+    /// Reads the consents of all accounts from state, many at once: a request takes long if the servers of state are
     /// away. Leaves out those whose record cannot be read (logged).
     pub(super) async fn read_consents(&self) -> Vec<(Candidate<'_>, ConsentStatus)> {
         let reading = candidates(&self.config.accounts).map(|candidate| async move {
@@ -75,7 +78,9 @@ impl Configured {
             let status = self.tokens.status(&consent).await.ok()?;
             Some((candidate, status))
         });
-        join_all(reading).await.into_iter().flatten().collect()
+        let reading: Vec<_> = reading.collect();
+        let read: Vec<_> = stream::iter(reading).buffered(AT_ONCE).collect().await;
+        read.into_iter().flatten().collect()
     }
 
     /// The consents of all accounts as they were last read or written, so that nobody waits for state. Leaves out
@@ -100,5 +105,35 @@ impl Renewer for RenewsAsConfigured {
     async fn renew(&self, consent: &Consent, is_refused: bool) -> String {
         let tokens = self.0.borrow().tokens.clone();
         AtTheSocket(tokens).renew(consent, is_refused).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use tokio::time::timeout;
+
+    use super::{super::scene::Slow, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn not_all_consents_are_read_at_the_same_time() {
+        let mut text = "[state]\ndir = \"d\"\nkey = \"0123456789abcdef0123456789abcdef\"\n\
+                        [upstream.home]\nhost = \"imap.example.org\"\n\
+                        [upstream.home.oauth2]\nclient_id = \"i\"\nclient_secret = \"s\"\ntoken_url = \"https://x/t\"\n\
+                        device_url = \"https://x/d\"\n"
+            .to_owned();
+        for number in 0..3 * AT_ONCE {
+            text.push_str(&format!(
+                "[[account]]\nlogin = \"pbx{number}\"\npassword = \"x\"\nupstream = \"home\"\nuser = \"eva{number}\"\n"
+            ));
+        }
+        let config = Config::parse(&text, Path::new("")).unwrap();
+        let state = Arc::new(Slow::at_first(Duration::from_secs(3600)));
+        let configured = Configured::new(config, state.clone(), None).await.unwrap();
+        let reading = timeout(Duration::from_secs(1), configured.read_consents()).await;
+        assert!(reading.is_err(), "the first request takes long");
+        assert_eq!(state.asked() as usize, AT_ONCE);
+        assert_eq!(configured.read_consents().await.len(), 3 * AT_ONCE);
     }
 }

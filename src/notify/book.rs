@@ -89,6 +89,8 @@ pub(super) struct Book {
     seen: BTreeSet<EventKey>,
     /// Whether there is a webhook to send events to.
     has_webhook: bool,
+    /// Whether other gateways send these events too.
+    is_shared: bool,
 }
 
 impl Book {
@@ -103,6 +105,7 @@ impl Book {
             replaced: BTreeMap::new(),
             seen: BTreeSet::new(),
             has_webhook,
+            is_shared: false,
         };
         let records = kept
             .into_iter()
@@ -113,6 +116,12 @@ impl Book {
             book.insert(record);
         }
         book
+    }
+
+    /// Says whether other gateways send these events too. Without a webhook, this gateway leaves the events to them.
+    pub(super) fn shared(mut self, is_shared: bool) -> Self {
+        self.is_shared = is_shared;
+        self
     }
 
     fn insert(&mut self, record: Record) {
@@ -142,7 +151,7 @@ impl Book {
         self.insert(Record {
             event,
             since: now,
-            is_sent: !self.has_webhook,
+            is_sent: !(self.has_webhook || self.is_shared),
             devices: BTreeMap::new(),
         });
         true
@@ -199,14 +208,13 @@ impl Book {
     /// Ends an event; returns whether it had begun. If the event still waits to be sent, it is not sent any more.
     pub(super) fn resolve(&mut self, key: &EventKey) -> bool {
         self.seen.remove(key);
-        if self.replaced.remove(key).is_some() {
-            return true;
-        }
+        let was_replaced = self.replaced.remove(key).is_some();
+        // Another gateway may have begun an event that was replaced here.
         let was_open = self.remove(key);
         if was_open {
             self.unsaved.insert(key.clone());
         }
-        was_open
+        was_replaced || was_open
     }
 
     /// Removes the record of an event; returns whether there was one.
@@ -318,8 +326,10 @@ impl Book {
 
     /// Moves an event that could not be sent behind the others.
     pub(super) fn postpone(&mut self, key: &EventKey) {
-        if self.unsent.front() == Some(key) {
-            self.unsent.rotate_left(1);
+        if let Some(place) = self.unsent.iter().position(|unsent| unsent == key)
+            && let Some(postponed) = self.unsent.remove(place)
+        {
+            self.unsent.push_back(postponed);
         }
     }
 
@@ -409,6 +419,10 @@ mod tests {
         assert_eq!(subjects(&book), ["b", "c", "a"]);
         book.postpone(&EventKey::login("a"));
         assert_eq!(subjects(&book), ["b", "c", "a"], "not the first any more");
+        book.postpone(&EventKey::login("c"));
+        assert_eq!(subjects(&book), ["b", "a", "c"], "the first may not be this gateway's");
+        book.postpone(&EventKey::login("d"));
+        assert_eq!(subjects(&book), ["b", "a", "c"], "it is over");
     }
 
     #[test]
@@ -539,6 +553,19 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_without_a_webhook_leaves_events_to_the_others() {
+        for (is_shared, expected) in [(true, vec!["home/eva"]), (false, Vec::new())] {
+            let mut book = Book::new(Vec::new(), false).shared(is_shared);
+            book.raise(ending(), 1);
+            assert!(book.next_unsent().is_none());
+            let kept = book.get(&ending().key).cloned();
+            let mut other = Book::new(Vec::new(), true).shared(is_shared);
+            other.follow(&ending().key, None, kept);
+            assert_eq!(subjects(&other), expected);
+        }
+    }
+
+    #[test]
     fn the_book_is_bounded() {
         let mailbox = MailboxName {
             upstream: "home".into(),
@@ -584,6 +611,20 @@ mod tests {
         assert!(book.resolve(&EventKey::login("0")) && !book.resolve(&EventKey::login("0")));
         assert!(raise_and_send(&mut book, login(0), 9001), "a new event");
         assert!(!book.raise(login(3), 9002), "replaced by it");
+    }
+
+    #[test]
+    fn an_event_that_was_replaced_and_that_another_gateway_has_begun_ends() {
+        let key = EventKey::login("pbx");
+        let mut other = Book::new(Vec::new(), true);
+        other.raise(failing("pbx"), 20);
+        let kept = other.get(&key).cloned();
+        let mut book = Book::new(Vec::new(), true);
+        book.replaced.insert(key.clone(), 10);
+        book.follow(&key, None, kept);
+        assert!(book.resolve(&key) && book.get(&key).is_none());
+        assert_eq!(saved(&mut book), [("login-failing pbx".into(), None)]);
+        assert!(!book.resolve(&key));
     }
 
     #[test]

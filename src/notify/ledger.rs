@@ -51,9 +51,10 @@ impl Ledger {
             tracing::error!(%error, "the record of sent notices cannot be read: popgate may send notices again");
             Vec::new()
         });
+        let is_shared = store.lease().is_some();
         Self {
-            book: Mutex::new(Book::new(kept.clone(), has_webhook)),
-            is_shared: store.lease().is_some(),
+            book: Mutex::new(Book::new(kept.clone(), has_webhook).shared(is_shared)),
+            is_shared,
             store,
             duty: Mutex::default(),
             kept: tokio::sync::Mutex::new(kept.into_iter().collect()),
@@ -86,6 +87,12 @@ impl Ledger {
     /// always does.
     pub(super) fn is_on_duty(&self) -> bool {
         !self.is_shared || self.duty().as_ref().is_some_and(OnDuty::holds)
+    }
+
+    /// Whether this gateway checks consents in this review, which is a regular one (`is_time`) or follows a failed
+    /// login. Logins that fail must not make the gateways read all consents from a shared store each second.
+    pub(super) fn checks_consents(&self, is_time: bool) -> bool {
+        self.is_on_duty() && (is_time || !self.is_shared)
     }
 
     /// Gives the duty up in the background, so that another gateway takes it.
@@ -180,9 +187,11 @@ impl Ledger {
         Err(Unavailable::Changed)
     }
 
-    /// Writes all changes that state does not hold yet.
+    /// Writes all changes that state does not hold yet. Fails with [`Unavailable::Changed`] if other gateways change the
+    /// same event all the time: the store itself works then.
     pub(super) async fn save(&self) -> Result<(), Unavailable> {
-        let mut late = 0;
+        // The last event of which another gateway had changed the record, and how often in turn.
+        let mut late: Option<(EventKey, usize)> = None;
         loop {
             let mut kept = self.kept.lock().await;
             let Some((key, record)) = self.read(Book::next_unsaved) else {
@@ -195,9 +204,13 @@ impl Ledger {
             };
             match written {
                 Ok(()) => self.book().note_saved(&key, record.as_deref()),
-                Err(Unavailable::Changed) if late < ATTEMPTS => {
-                    late += 1;
+                Err(Unavailable::Changed) => {
+                    let count = late.filter(|(last, _)| *last == key).map_or(0, |(_, count)| count);
+                    if count == ATTEMPTS {
+                        return Err(Unavailable::Changed);
+                    }
                     self.read_again(&mut kept, &key).await?;
+                    late = Some((key, count + 1));
                 }
                 Err(error) => return Err(error),
             }
@@ -209,8 +222,20 @@ impl Ledger {
     pub(super) async fn can_write(&self) -> bool {
         let _turn = self.kept.lock().await;
         let trial = Some(TRIAL.as_bytes());
-        let written = self.store.set_notice(TRIAL, None, trial).await;
-        written.is_ok() && self.store.set_notice(TRIAL, trial, None).await.is_ok()
+        let mut followed: Option<Vec<u8>> = None;
+        for _ in 0..ATTEMPTS {
+            match self.store.set_notice(TRIAL, followed.as_deref(), trial).await {
+                Ok(()) => return self.store.set_notice(TRIAL, trial, None).await != Err(Unavailable::Failed),
+                // A gateway of another version has written a record of its own, and may not have removed it.
+                Err(Unavailable::Changed) => match self.store.notice(TRIAL).await {
+                    Ok(kept) => followed = kept,
+                    Err(_) => return false,
+                },
+                Err(_) => return false,
+            }
+        }
+        // Others write it all the time, so it can be written.
+        true
     }
 
     /// The next event that this gateway should send. Of those that others may see, it sends only what state holds: its

@@ -135,7 +135,7 @@ impl Notices {
             if is_time {
                 notifier.ledger.keep_up().await;
             }
-            if notifier.ledger.is_on_duty() {
+            if notifier.ledger.checks_consents(is_time) {
                 notifier.review.consents(&notifier.ledger, &watched.consents).await;
             }
             if certificates.is_none_or(|last: Instant| last.elapsed() >= CERTIFICATES) {
@@ -190,7 +190,8 @@ impl Notices {
         if fault == Fault::State {
             return self.state_failed();
         }
-        // The secret was right, so a consent may have ended: check the consents now.
+        // The secret was right, so a consent may have ended: check the consents now, or with shared state within a
+        // minute.
         if matches!(fault, Fault::Login(_)) {
             notifier.is_due.notify_one();
         }

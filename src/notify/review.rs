@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     oauth::{ConsentState, ConsentStatus, Tokens},
-    state::{Consent, StateStore, now},
+    state::{Consent, StateStore, Unavailable, now},
     tls::{Expiry, Validity},
 };
 
@@ -144,13 +144,21 @@ impl Review {
         let is_known = ledger.read(|book| book.get(&key).is_some());
         // A write is tried only after a failure, so that an idle gateway lets its disk sleep.
         let has_failed = has_failed || self.store.has_failed() || !ledger.read(|book| book.is_saved());
-        let is_writable = !(has_failed || is_known) || (ledger.can_write().await && ledger.save().await.is_ok());
+        let is_writable = !(has_failed || is_known) || self.is_writable(ledger).await;
         let tokens = self.store.tokens_unwritable_since().await;
         if !is_writable || tokens != Ok(None) {
             ledger.raise(Event::state_failing());
         } else if is_known {
             ledger.resolve(&key);
         }
+    }
+
+    /// Writes to state, and returns whether that and all other writes work.
+    async fn is_writable(&self, ledger: &Ledger) -> bool {
+        // If other gateways are always faster, state works.
+        let is_writable = ledger.can_write().await && ledger.save().await != Err(Unavailable::Failed);
+        // Notices wait for no replica. Whether replicas confirm the writes that do, the store knows.
+        is_writable && !self.store.has_failed()
     }
 }
 
@@ -183,8 +191,13 @@ fn judge(status: &ConsentStatus, lead: u32, now: u32) -> Outlook {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+
     use super::{super::book::Book, *};
-    use crate::state::{MemoryStore, RemoteStore};
+    use crate::{
+        state::{Index, Kept, Marked, MemoryStore, Parts, RemoteStore, Replacement, Whose},
+        types::MailboxName,
+    };
 
     const DAY: u32 = 24 * 3600;
 
@@ -265,6 +278,87 @@ mod tests {
         assert!(ledger.next_unsent().is_none());
         ledger.save().await.unwrap();
         assert_eq!(store.notices().await, Ok(Vec::new()), "nothing stays behind");
+    }
+
+    /// State in memory that works only in part.
+    #[derive(Debug, Default)]
+    struct Impaired {
+        records: MemoryStore,
+        /// Whether replicas are missing: notices can be written, other records cannot.
+        lacks_replicas: bool,
+        /// Whether another gateway is always faster to write the notices of certificates.
+        is_contended: bool,
+    }
+
+    #[async_trait]
+    impl StateStore for Impaired {
+        async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>> {
+            self.records.index(mailbox).await
+        }
+        async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
+            self.records.set_index(mailbox, index).await;
+        }
+        async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable> {
+            self.records.kept(mailbox, whose).await
+        }
+        async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable> {
+            self.records.replace(mailbox, replacement).await
+        }
+        async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
+            self.records.all_marks().await
+        }
+        async fn parts(&self) -> Result<Parts, Unavailable> {
+            self.records.parts().await
+        }
+        async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
+            self.records.token(consent).await
+        }
+        async fn set_token(&self, consent: &Consent, was: Option<&[u8]>, is: Option<&[u8]>) -> Result<(), Unavailable> {
+            self.records.set_token(consent, was, is).await
+        }
+        async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
+            self.records.tokens_unwritable_since().await
+        }
+        async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
+            self.records.notices().await
+        }
+        async fn set_notice(&self, name: &str, was: Option<&[u8]>, is: Option<&[u8]>) -> Result<(), Unavailable> {
+            if self.is_contended && name.starts_with("certificate") {
+                return Err(Unavailable::Changed);
+            }
+            self.records.set_notice(name, was, is).await
+        }
+        fn has_failed(&self) -> bool {
+            self.lacks_replicas
+        }
+    }
+
+    #[tokio::test]
+    async fn missing_replicas_are_told_of() {
+        let store = Arc::new(Impaired {
+            lacks_replicas: true,
+            ..Impaired::default()
+        });
+        let ledger = Ledger::open(store.clone(), true).await;
+        let review = Review::new(Tokens::none(), store, Duration::ZERO, None);
+        for _ in 0..2 {
+            review.state(&ledger, false).await;
+            assert_eq!(ledger.next_unsent().unwrap().event.key.kind, EventKind::StateFailing);
+        }
+    }
+
+    #[tokio::test]
+    async fn another_gateway_that_is_faster_is_no_failure_of_state() {
+        let store = Arc::new(Impaired {
+            is_contended: true,
+            ..Impaired::default()
+        });
+        let ledger = Ledger::open(store.clone(), true).await;
+        let review = Review::new(Tokens::none(), store, Duration::ZERO, None);
+        ledger.raise(Event::certificate_ending("/c.pem".as_ref(), "certificate ends"));
+        assert_eq!(ledger.save().await, Err(Unavailable::Changed));
+        review.state(&ledger, true).await;
+        assert!(ledger.read(|book| book.get(&EventKey::state()).is_none()));
     }
 
     #[tokio::test]

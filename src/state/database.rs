@@ -197,7 +197,7 @@ fn patiently<T>(mut pause: impl FnMut(Duration), mut attempt: impl FnMut() -> Re
 /// caller holds the lock of `dir`.
 fn open_or_begin(dir: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Database, Error> {
     let path = dir.join(FILE);
-    let reason = match open_file(&path, prepare, owner) {
+    let reason = match open_file(dir, prepare, owner) {
         Ok(database) => return Ok(database),
         Err(Failure::Damaged(reason)) if owner == Owner::Us => reason,
         Err(failure) => return Err(failure.into_error(dir)),
@@ -211,33 +211,20 @@ fn open_or_begin(dir: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Dat
         "the state file is damaged or not popgate's: it is set aside, and a new one begun. Mailboxes are listed anew, logins see again \
          what they have hidden, and retain_days counts from now. Consents are kept in another file (tokens.jsonl)"
     );
-    open_file(&path, prepare, owner).map_err(|failure| failure.into_error(dir))
+    open_file(dir, prepare, owner).map_err(|failure| failure.into_error(dir))
 }
 
-/// Opens the file, or creates it if this process owns it. Checks every page, because redb trusts a file that seems to
-/// have been closed properly, and may panic later if the file is damaged.
-fn open_file(path: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Database, Failure> {
-    let file = private()
-        .read(true)
-        .write(true)
-        .create(owner == Owner::Us)
-        .open(path)
-        .map_err(Failure::Io)?;
-    match owner {
-        Owner::Us => {
-            if let Some(dir) = path.parent() {
-                // As in `lock`.
-                let _ = hand_over(dir, FILE, &file);
-            }
-        }
-        Owner::Another => prove(path, prepare)?,
+/// Opens the file in `dir`, or creates it if this process owns it. Checks every page, because redb trusts a file that
+/// seems to have been closed properly, and may panic later if the file is damaged.
+fn open_file(dir: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Database, Failure> {
+    let file = open_private(dir, FILE, owner).map_err(Failure::Io)?;
+    if owner == Owner::Another {
+        prove(&dir.join(FILE), prepare)?;
     }
     caught(|| {
         let database = build(FileBackend::new(file)?)?;
         prepare(&database)?;
-        if let Some(dir) = path.parent() {
-            sync_names(dir);
-        }
+        sync_names(dir);
         Ok(database)
     })
 }
@@ -304,16 +291,12 @@ pub(super) fn claim(dir: &Path) -> Result<Option<File>, Error> {
             dir: dir.to_owned(),
             source,
         })?;
-        let lock = lock(dir, Owner::Us)?;
-        if let Some(file) = &lock {
-            hand_over(dir, LOCK, file).map_err(|error| Failure::Io(error).into_error(dir))?;
-        }
-        Ok(lock)
+        lock(dir, Owner::Us)
     })
 }
 
-/// Makes a new file of this name in `dir`, which the caller has claimed, and lets `fill` write to it. Once this returns
-/// `Ok`, the file's content is durable, but its name is not.
+/// Makes a new database of this name in `dir`, which the caller has claimed, and lets `fill` write to it. Once this
+/// returns `Ok`, the file's content is durable, but its name is not.
 pub(super) fn make(
     dir: &Path,
     name: &str,
@@ -321,12 +304,7 @@ pub(super) fn make(
 ) -> Result<(), Error> {
     let path = dir.join(name);
     let made = caught(|| {
-        let file = private()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)?;
+        let file = create_anew(&path)?;
         hand_over(dir, FILE, &file)?;
         let database = build(FileBackend::new(file.try_clone()?)?)?;
         fill(&database)?;
@@ -341,19 +319,13 @@ pub(super) fn make(
 /// nothing.
 fn lock(dir: &Path, owner: Owner) -> Result<Option<File>, Error> {
     let path = dir.join(LOCK);
-    let file = match private().write(true).create(owner == Owner::Us).open(&path) {
+    let file = match open_private(dir, LOCK, owner) {
         Ok(file) => file,
         Err(error) if owner == Owner::Another && error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(Error::Access { path, source }),
     };
     match file.try_lock() {
-        Ok(()) => {
-            if owner == Owner::Us {
-                // This fails only if root may not do it. If that matters, the gateway says which file it cannot open.
-                let _ = hand_over(dir, LOCK, &file);
-            }
-            Ok(Some(file))
-        }
+        Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(Error::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(Error::Access { path, source }),
     }
@@ -376,13 +348,54 @@ pub(super) fn aside(path: &Path) -> PathBuf {
     aside.into()
 }
 
-/// Gives `file`, which is or will be `name` in `dir`, to the user who owns the file that had this name before, or else
-/// to the owner of `dir`. Root may run a command for a gateway that runs as another user, and the gateway must be able
-/// to use what the command has made.
+/// Opens the file `name` in `dir`. If the file is missing and this process owns it, creates the file and hands it over.
+/// A file that was there before is not handed over: the owner of `dir` may have given that name to any file.
+fn open_private(dir: &Path, name: &str, owner: Owner) -> io::Result<File> {
+    let path = dir.join(name);
+    let mut options = private();
+    options.read(true).write(true);
+    match options.open(&path) {
+        Err(error) if owner == Owner::Us && error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    match options.create_new(true).open(&path) {
+        Ok(file) => {
+            // If this fails, the file stays root's. The gateway then says which file it cannot open.
+            let _ = hand_over(dir, name, &file);
+            Ok(file)
+        }
+        // Another process has created it meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.create_new(false).open(&path),
+        failed => failed,
+    }
+}
+
+/// Creates a file at `path`. If there is one already, removes it instead of writing to it: `path` may be a link to any
+/// file.
+pub(super) fn create_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => private().read(true).write(true).create_new(true).open(path),
+    }
+}
+
+/// Copies the file `name` in `dir` to a new file `copy` in the same directory, which gets the same owner. Once this
+/// returns `Ok`, the copy's content is durable, but its name is not.
+pub(super) fn copy_private(dir: &Path, name: &str, copy: &Path) -> io::Result<()> {
+    let mut original = private().read(true).open(dir.join(name))?;
+    let mut copy = create_anew(copy)?;
+    io::copy(&mut original, &mut copy)?;
+    hand_over(dir, name, &copy)?;
+    copy.sync_all()
+}
+
+/// Gives `file`, which this process has created and which is or will be `name` in `dir`, to the user who owns the file
+/// that had this name before, or else to the owner of `dir`. Root may run a command for a gateway that runs as another
+/// user, and the gateway must be able to use what the command has made.
 #[cfg(unix)]
 pub(super) fn hand_over(dir: &Path, name: &str, file: &File) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};
-    let before = fs::metadata(dir.join(name)).or_else(|_| fs::metadata(dir))?;
+    let before = fs::symlink_metadata(dir.join(name)).or_else(|_| fs::metadata(dir))?;
     // If root owns the file of this name, it may be the very file that root has just made.
     let owner = if before.uid() == 0 { fs::metadata(dir)? } else { before };
     let now = file.metadata()?;
@@ -402,10 +415,14 @@ pub(super) fn sync_names(dir: &Path) {
     let _ = File::open(dir).and_then(|dir| dir.sync_all());
 }
 
-/// Options under which new files are created for this process's user only.
-pub(super) fn private() -> OpenOptions {
+/// Options under which new files are created for this process's user only. A symbolic link is refused: the directory
+/// belongs to the gateway's user, who must not be able to direct root to another file.
+fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    }
     options
 }

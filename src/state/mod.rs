@@ -91,7 +91,8 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// nor the new record of its replacement: somebody else has changed it.
     async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable>;
 
-    /// Makes sure that the records of `mailbox` are durable: a replacement may have been made although it failed.
+    /// Makes sure that the replacements of `mailbox` that have failed here are durable if they were made: a replacement
+    /// may have been made although it failed. Of failures in other processes, or before the start, this knows nothing.
     async fn confirm(&self, _mailbox: &MailboxName) -> Result<(), Unavailable> {
         Ok(())
     }

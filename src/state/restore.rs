@@ -70,16 +70,12 @@ fn set_aside(dir: &Path, name: &str) -> Result<Option<PathBuf>, Error> {
     let path = dir.join(name);
     let mut seconds = now();
     let mut aside = dir.join(format!("{name}.before-{seconds}"));
-    while aside.exists() {
+    // A link to a missing file has the name, too.
+    while aside.symlink_metadata().is_ok() {
         seconds += 1;
         aside = dir.join(format!("{name}.before-{seconds}"));
     }
-    let copied = fs::copy(&path, &aside).and_then(|_| {
-        let copy = fs::File::options().write(true).open(&aside)?;
-        database::hand_over(dir, name, &copy)?;
-        copy.sync_all()
-    });
-    match copied {
+    match database::copy_private(dir, name, &aside) {
         Ok(()) => Ok(Some(aside)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => {

@@ -23,7 +23,7 @@ use tokio::task;
 
 use super::{
     Consent, Error, Unavailable,
-    database::{Owner, aside, hand_over, private, sync_names},
+    database::{Owner, aside, copy_private, create_anew, hand_over, sync_names},
     envelope, now,
 };
 
@@ -103,7 +103,7 @@ impl TokenFile {
             (Some(reason), Owner::Another) => return Err(Error::Damaged { path, reason }),
             (Some(reason), Owner::Us) => {
                 let aside = aside(&path);
-                fs::copy(&path, &aside).map_err(access)?;
+                copy_private(dir, FILE, &aside).map_err(access)?;
                 replace(dir, &tokens).map_err(access)?;
                 tracing::error!(
                     file = %path.display(),
@@ -226,7 +226,7 @@ pub(super) fn replace(dir: &Path, tokens: &Sealed) -> io::Result<()> {
         text.push_str(&serde_json::to_string(&line)?);
     }
     text.push('\n');
-    let mut file = private().write(true).create(true).truncate(true).open(&unfinished)?;
+    let mut file = create_anew(&unfinished)?;
     file.write_all(text.as_bytes())?;
     hand_over(dir, FILE, &file)?;
     file.sync_all()?;

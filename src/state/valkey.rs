@@ -266,8 +266,8 @@ impl Shared {
             }
             Err(failure) => {
                 let what = if waits {
-                    "shared state cannot be written so that replicas confirm it: logins that hide messages fail \
-                     meanwhile, and consents cannot be stored"
+                    "shared state cannot be written so that replicas confirm it: what must not be lost cannot be stored \
+                     meanwhile (hidden messages, moves by COPY, consents), and sessions that need it fail"
                 } else {
                     "shared state cannot be read or written: logins are refused meanwhile"
                 };

@@ -24,7 +24,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use maud::Markup;
 use oauth2::url::Url;
 use serde::Deserialize;
@@ -46,6 +46,9 @@ use crate::{
     oauth::{self, Issued, Tokens},
     sign_in::{Candidate, SignIns},
 };
+
+/// How many consents are read from state at the same time.
+const AT_ONCE: usize = 64;
 
 /// The web page, bound to its address.
 pub(crate) struct Site {
@@ -363,9 +366,10 @@ async fn logout(State(app): App, headers: HeaderMap, Form(form): Form<CsrfForm>)
 
 async fn accounts(State(app): App, headers: HeaderMap) -> Result<Markup, Rejection> {
     let session = app.session(&headers)?;
-    // All at once: each takes long if the servers of state are away.
+    // Many at once: each takes long if the servers of state are away.
     let accounts = app.overview.accounts().into_iter();
-    let mut statuses = join_all(accounts.map(|account| app.status(account))).await;
+    let reading: Vec<_> = accounts.map(|account| app.status(account)).collect();
+    let mut statuses: Vec<_> = stream::iter(reading).buffered(AT_ONCE).collect().await;
     statuses.extend(pages::forwarded(&statuses));
     let gateway = GatewayStatus {
         health: app.overview.health().await,

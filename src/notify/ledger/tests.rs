@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::state::{
-    Consent,
+    Consent, MemoryStore,
     tests::server::{Program, Server},
 };
 
@@ -175,4 +175,42 @@ async fn each_tells_that_the_store_fails() {
         assert!(ledger.next_unsent().is_none());
     }
     assert_eq!(a.store.notices().await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_trial_of_another_version_is_replaced() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let ledger = Ledger::open(store.clone(), true).await;
+    store.set_notice(TRIAL, None, Some(b"of another version")).await.unwrap();
+    for _ in 0..2 {
+        assert!(ledger.can_write().await);
+        assert_eq!(store.notices().await, Ok(Vec::new()), "nothing stays behind");
+    }
+}
+
+#[tokio::test]
+async fn any_number_of_events_may_have_been_begun_by_another() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let a = Ledger::open(store.clone(), true).await;
+    let b = Ledger::open(store, true).await;
+    for (ledger, since) in [(&a, 100), (&b, 200)] {
+        for number in 0..3 * ATTEMPTS {
+            let file = format!("/{number}.pem");
+            let event = Event::certificate_ending(file.as_ref(), "certificate ends");
+            assert!(ledger.book().raise(event, since));
+        }
+        assert_eq!(ledger.save().await, Ok(()));
+    }
+    b.read(|book| assert!(book.is_saved() && book.unsent().all(|record| record.since == 100)));
+}
+
+#[tokio::test]
+async fn failed_logins_do_not_make_gateways_read_all_consents_of_a_shared_store() {
+    let alone = Ledger::open(Arc::new(MemoryStore::default()), true).await;
+    assert!(alone.checks_consents(true) && alone.checks_consents(false));
+    let Some((a, b, _server)) = two().await else {
+        return;
+    };
+    assert!(a.checks_consents(true) && !a.checks_consents(false));
+    assert!(!b.checks_consents(true) && !b.checks_consents(false));
 }

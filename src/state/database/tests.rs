@@ -216,6 +216,64 @@ fn what_root_creates_is_for_the_owner_of_the_directory() {
     }
 }
 
+/// A link that the gateway's user has made must not direct root to another file.
+#[cfg(unix)]
+#[test]
+fn links_to_other_files_are_not_followed() {
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let target = elsewhere.path().join("shadow");
+    fs::write(&target, "secret").unwrap();
+    let owner = |path: &Path| fs::metadata(path).map(|file| (file.uid(), file.gid())).unwrap();
+    let before = owner(&target);
+    if before.0 == 0 {
+        chown(dir.path(), Some(1234), Some(1235)).unwrap();
+    }
+    let is_untouched = || owner(&target) == before && fs::read(&target).unwrap() == b"secret";
+    let link = |name: &str, target: &Path| {
+        let path = dir.path().join(name);
+        let _ = fs::remove_file(&path);
+        symlink(target, path).unwrap();
+    };
+    let missing = elsewhere.path().join("missing");
+    for name in [LOCK, FILE] {
+        for target in [&target, &missing] {
+            link(name, target);
+            let error = open(dir.path()).unwrap_err();
+            assert!(matches!(error, Error::Access { .. }), "{name}: {error}");
+        }
+        fs::remove_file(dir.path().join(name)).unwrap();
+        assert!(is_untouched(), "{name}");
+    }
+    link("new", &target);
+    make(dir.path(), "new", |_| Ok(())).unwrap();
+    link("copy", &target);
+    copy_private(dir.path(), "new", &dir.path().join("copy")).unwrap();
+    assert!(!missing.exists() && is_untouched());
+    link("new", &target);
+    copy_private(dir.path(), "new", &dir.path().join("copy")).unwrap_err();
+}
+
+/// A file that belongs to root may have got its name by a link.
+#[cfg(unix)]
+#[test]
+fn root_keeps_files_that_it_has_not_created() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let dir = tempfile::tempdir().unwrap();
+    if fs::metadata(dir.path()).unwrap().uid() != 0 {
+        eprintln!("\n!! SKIPPED: only root can do this\n");
+        return;
+    }
+    chown(dir.path(), Some(1234), Some(1235)).unwrap();
+    for name in [LOCK, FILE] {
+        File::create(dir.path().join(name)).unwrap();
+    }
+    drop(open(dir.path()).unwrap());
+    for name in [LOCK, FILE] {
+        assert_eq!(fs::metadata(dir.path().join(name)).unwrap().uid(), 0, "{name}");
+    }
+}
+
 #[test]
 fn whether_it_is_closed_is_told_while_it_is_opened_again() {
     let dir = tempfile::tempdir().unwrap();

@@ -96,6 +96,22 @@ async fn what_cannot_be_written_changes_nothing_and_is_an_alarm() {
     assert_eq!(open(&dir).get(&consent("eva")).unwrap(), b"new");
 }
 
+/// The new file takes the place of a link that somebody has made.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_to_another_file_is_not_written_to() {
+    let dir = with(&["eva"]).await;
+    let target = dir.path().join("target");
+    fs::write(&target, "another's").unwrap();
+    std::os::unix::fs::symlink(&target, dir.path().join(UNFINISHED)).unwrap();
+    open(&dir)
+        .set(&consent("eva"), Some(b"eva"), Some(b"new"))
+        .await
+        .unwrap();
+    assert_eq!(fs::read(&target).unwrap(), b"another's");
+    assert_eq!(open(&dir).get(&consent("eva")).unwrap(), b"new");
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn it_is_for_its_owner_only() {

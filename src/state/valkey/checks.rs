@@ -102,8 +102,8 @@ fn judge(server: &StateServer, info: &BTreeMap<String, String>, options: &Shared
             %server,
             connected = replicas,
             wanted = options.replicas,
-            "the server has fewer replicas than must confirm each write (`replicas` in [state]): until it has them, logins that hide \
-             messages fail, and consents cannot be stored"
+            "the server has fewer replicas than must confirm each write (`replicas` in [state]): until it has them, what \
+             must not be lost cannot be stored (hidden messages, moves by COPY, consents), and sessions that need it fail"
         );
     }
     Ok(())
@@ -135,26 +135,34 @@ impl Replica {
 
 /// Fails if a gateway other than `name` has another key than `us`, or another host as an upstream.
 pub(super) async fn others(link: &Arc<Link>, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
+    compared(link, keys, name, us).await?.map_err(Failure::wrong)
+}
+
+/// What differs between `us` and another gateway than `name`: see [`compare`]. Fails only if the servers cannot be
+/// asked.
+async fn compared(link: &Arc<Link>, keys: &Keys, name: &str, us: &Replica) -> Result<Result<(), String>, Failure> {
     let registry = keys.replicas();
     let mut command = redis::cmd("HGETALL");
     command.arg(&registry);
     let answer = link.ask(&registry, &command.into(), Care::Light).await?;
-    compare(name, us, &pairs(&answer)?).map_err(Failure::wrong)
+    Ok(compare(name, us, &pairs(&answer)?))
 }
 
-/// Announces the gateway `name`, and fails as [`others`] does. The announcement comes first: otherwise gateways that
-/// start at the same moment would not see one another.
+/// Announces the gateway `name`, and fails as [`others`] does. The others are checked before, so that a gateway that
+/// differs from them does not replace the announcement of one that runs under its name. They are checked again
+/// afterwards: otherwise gateways that start at the same moment would not see one another.
 pub(super) async fn join(link: &Arc<Link>, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
+    others(link, keys, name, us).await?;
     announce(link, keys, name, us, Care::Light).await?;
-    let joined = others(link, keys, name, us).await;
-    if joined.is_err() {
+    let compared = compared(link, keys, name, us).await?;
+    if compared.is_err() {
         let registry = keys.replicas();
         let mut command = redis::cmd("HDEL");
         command.arg(&registry).arg(name);
         // If this fails, the announcement is out of date in some minutes.
         let _ = link.ask(&registry, &command.into(), Care::Light).await;
     }
-    joined
+    compared.map_err(Failure::wrong)
 }
 
 /// Announces the gateway `name` to the others.

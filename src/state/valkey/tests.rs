@@ -502,6 +502,12 @@ async fn servers_and_gateways_that_do_not_suit_are_refused() {
         assert!(other.contains("the gateway \"a\" has another key"), "{other}");
         assert!(say(server.port, "HEXISTS popgate:replicas c").starts_with(":0"));
         assert!(say(server.port, "HEXISTS popgate:replicas a").starts_with(":1"));
+        let announced = || say(server.port, "HGET popgate:replicas a");
+        let before = announced();
+        let second = ValkeyStore::open(named("a"), Some("x".repeat(40).as_str().into())).await;
+        let second = second.unwrap_err().to_string();
+        assert!(second.contains("the gateway \"b\" has another key"), "{second}");
+        assert_eq!(announced(), before, "the first gateway of this name runs");
     }
 }
 

@@ -58,7 +58,7 @@ impl Unconfirmed {
 
 impl Waiting {
     /// Sends `command` on `connection`, after ASKING if `is_asking`, and waits until this many `replicas` have confirmed
-    /// the write. If this future is dropped, the writes that are under way go on.
+    /// the write. If this future is dropped, the writes that are under way go on, but `command` is not sent any more.
     pub(super) async fn send(
         &self,
         connection: MultiplexedConnection,
@@ -74,7 +74,9 @@ impl Waiting {
         });
         let turn = self.turn.clone().lock_owned().await;
         // If there are no jobs, the call that had the turn before has sent this one too.
-        let jobs = mem::take(&mut *self.jobs());
+        let mut jobs = mem::take(&mut *self.jobs());
+        // A caller that has gone away was told that its write failed. It must not be made now, perhaps hours later.
+        jobs.retain(|job| !job.done.is_closed());
         if jobs.is_empty() {
             drop(turn);
         } else {
@@ -141,5 +143,46 @@ async fn send(mut connection: MultiplexedConnection, jobs: Vec<Job>, replicas: u
             (Ok(_), Err(error)) => Err(Unconfirmed::Failed(error.clone())),
         };
         let _ = done.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{AsyncConnectionConfig, RedisConnectionInfo};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_sent() {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let info = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let connected = MultiplexedConnection::new_with_config(&info, ours, AsyncConnectionConfig::new()).await;
+        let (connection, driver) = connected.unwrap();
+        tokio::spawn(driver);
+        let set = |key: &str| {
+            let mut command = redis::cmd("SET");
+            command.arg(key).arg("1");
+            command
+        };
+        let waiting = Waiting::default();
+        let turn = waiting.turn.clone().lock_owned().await;
+        tokio::select! {
+            biased;
+            _ = waiting.send(connection.clone(), set("first"), false, 0) => panic!("it has no turn"),
+            () = std::future::ready(()) => {}
+        }
+        drop(turn);
+        let server = async {
+            let mut sent = Vec::new();
+            while !sent.ends_with(b"WAIT\r\n$1\r\n0\r\n$4\r\n1000\r\n") {
+                assert_ne!(theirs.read_buf(&mut sent).await.unwrap(), 0);
+            }
+            theirs.write_all(b"+OK\r\n:0\r\n").await.unwrap();
+            let sent = String::from_utf8(sent).unwrap();
+            assert!(sent.contains("second") && !sent.contains("first"), "{sent}");
+        };
+        let (answer, ()) = tokio::join!(waiting.send(connection, set("second"), false, 0), server);
+        assert_eq!(answer.unwrap(), Value::Okay);
     }
 }
