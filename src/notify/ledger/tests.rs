@@ -181,7 +181,10 @@ async fn each_tells_that_the_store_fails() {
 async fn a_trial_of_another_version_is_replaced() {
     let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
     let ledger = Ledger::open(store.clone(), true).await;
-    store.set_notice(TRIAL, None, Some(b"of another version")).await.unwrap();
+    store
+        .set_notice(TRIAL, None, Some(b"of another version"))
+        .await
+        .unwrap();
     for _ in 0..2 {
         assert!(ledger.can_write().await);
         assert_eq!(store.notices().await, Ok(Vec::new()), "nothing stays behind");
