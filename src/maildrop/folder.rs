@@ -90,9 +90,8 @@ impl HeldFolder {
             target,
             policy: _,
         } = parked;
-        let is_marked = shared
-            .marked
-            .contains(&(upstream.account().login.clone(), upstream.name().clone()));
+        let logins = shared.marked.get(&**upstream.name());
+        let is_marked = logins.is_some_and(|logins| logins.contains(&upstream.account().login));
         Self {
             number,
             upstream,
@@ -641,7 +640,8 @@ impl HeldFolder {
         if !self.policy().keeps_marks() {
             // Noted before the write: it may succeed although its answer is lost.
             let login = self.upstream.account().login.clone();
-            self.shared.marked.insert((login, self.upstream.name().clone()));
+            let mailbox = self.upstream.name().as_ref().clone();
+            self.shared.marked.entry(mailbox).or_default().insert(login);
         }
         let index = self.snapshot.index();
         self.marks.change(&mut self.state, index, change).await

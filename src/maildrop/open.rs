@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use dashmap::DashSet;
+use dashmap::DashMap;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
@@ -87,7 +87,7 @@ impl Maildrops {
                 leases: Leases::new(state.clone()),
                 state,
                 undelivered: Undelivered::default(),
-                marked: DashSet::new(),
+                marked: DashMap::new(),
                 notices,
                 tasks: TaskTracker::new(),
             }),

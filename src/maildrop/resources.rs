@@ -1,8 +1,8 @@
 //! What all sessions share.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use dashmap::DashSet;
+use dashmap::DashMap;
 use tokio_util::task::TaskTracker;
 
 use super::{parked::ParkedFolder, undelivered::Undelivered};
@@ -25,7 +25,7 @@ pub(super) struct Resources {
     pub(super) undelivered: Undelivered,
     /// The logins and mailboxes whose marks this process has changed, of logins that read their marks only if there may
     /// be some. What a parked connection tells of these marks may be out of date.
-    pub(super) marked: DashSet<(String, Arc<MailboxName>)>,
+    pub(super) marked: DashMap<MailboxName, BTreeSet<String>>,
     /// Counts together with other gateways; `None` if this gateway is alone.
     pub(super) quotas: Option<Quotas>,
     /// Tells people when they must act.
