@@ -415,19 +415,22 @@ fn a_removal_that_was_cut_twice_is_finished_by_the_next() {
     pop.ok("DELE 2");
     pop.quit();
     gateway.stop();
-    let removed: Vec<_> = (peer.commands_of(3).into_iter())
-        .filter(|command| command.starts_with("UID EXPUNGE"))
-        .collect();
-    assert_eq!(removed, ["UID EXPUNGE 2", "UID EXPUNGE 3"], "{:?}", peer.commands());
+    assert_eq!(
+        expunges(&peer, 3),
+        ["UID EXPUNGE 2", "UID EXPUNGE 3"],
+        "{:?}",
+        peer.commands()
+    );
 }
 
-/// A copy whose message was not removed is finished, even if meanwhile the policy is to expunge.
-#[test]
-fn a_move_is_finished_under_another_policy() {
+/// Under `move:Old` a message is copied, and the server refuses to remove it. Then a session under `expunge` connects to
+/// `second`, must see `shown` messages, and deletes those of `deleted`. Returns the EXPUNGE commands on its connection.
+fn expunged_under_another_policy(second: Answers, shown: usize, deleted: &[u32]) -> Vec<String> {
     let unremovable = refusing(CAPABILITIES)
         .on("STATUS", STATUS)
+        .on(&fetch_fields(2), fields_of(2))
         .on("UID EXPUNGE", "{tag} NO not now\r\n");
-    let peer = Peer::start_each(vec![unremovable, half_done(), copied()]);
+    let peer = Peer::start_each(vec![unremovable, second, copied()]);
     let state = tempfile::TempDir::new().unwrap();
     let start = |policy: &str| {
         Setup::new(peer.address())
@@ -442,13 +445,25 @@ fn a_move_is_finished_under_another_policy() {
     gateway.stop();
     let gateway = start("on_delete = \"expunge\"");
     let mut pop = Pop::log_in(gateway.address(), "eva");
-    assert_eq!(pop.stat().0, 2);
+    assert_eq!(pop.stat().0, shown);
+    for number in deleted {
+        pop.ok(&format!("DELE {number}"));
+    }
     pop.quit();
     gateway.stop();
-    let removed: Vec<_> = (peer.commands_of(1).into_iter())
-        .filter(|command| command.starts_with("UID EXPUNGE"))
-        .collect();
-    assert_eq!(removed, ["UID EXPUNGE 2"], "{:?}", peer.commands());
+    expunges(&peer, 1)
+}
+
+/// The EXPUNGE commands of one connection; connections count from 0.
+fn expunges(peer: &Peer, connection: usize) -> Vec<String> {
+    let commands = peer.commands_of(connection).into_iter();
+    commands.filter(|command| command.starts_with("UID EXPUNGE")).collect()
+}
+
+/// A copy whose message was not removed is finished, even if meanwhile the policy is to expunge.
+#[test]
+fn a_move_is_finished_under_another_policy() {
+    assert_eq!(expunged_under_another_policy(half_done(), 2, &[]), ["UID EXPUNGE 2"]);
 }
 
 /// The same if nothing bears `\\Deleted`: what was copied is removed before another message is expunged.
@@ -457,30 +472,10 @@ fn a_move_is_finished_before_another_policy_removes() {
     let removable = refusing(CAPABILITIES)
         .on("STATUS", STATUS)
         .on(&fetch_fields(2), fields_of(2));
-    let unremovable = removable.clone().on("UID EXPUNGE", "{tag} NO not now\r\n");
-    let peer = Peer::start_each(vec![unremovable, removable, copied()]);
-    let state = tempfile::TempDir::new().unwrap();
-    let start = |policy: &str| {
-        Setup::new(peer.address())
-            .maildrop(policy)
-            .table(&format!("[state]\ndir = {:?}", state.path()))
-            .start()
-    };
-    let gateway = start("on_delete = \"move:Old\"");
-    let mut pop = Pop::log_in(gateway.address(), "eva");
-    pop.ok("DELE 2");
-    pop.err("QUIT", "-ERR [SYS/TEMP] 1 of 1 messages not removed");
-    gateway.stop();
-    let gateway = start("on_delete = \"expunge\"");
-    let mut pop = Pop::log_in(gateway.address(), "eva");
-    assert_eq!(pop.stat().0, 3);
-    pop.ok("DELE 3");
-    pop.quit();
-    gateway.stop();
-    let removed: Vec<_> = (peer.commands_of(1).into_iter())
-        .filter(|command| command.starts_with("UID EXPUNGE"))
-        .collect();
-    assert_eq!(removed, ["UID EXPUNGE 2", "UID EXPUNGE 3"], "{:?}", peer.commands());
+    assert_eq!(
+        expunged_under_another_policy(removable, 3, &[3]),
+        ["UID EXPUNGE 2", "UID EXPUNGE 3"]
+    );
 }
 
 /// The server no longer lets the gateway look at the target folder, so nobody knows whether a message was copied. QUIT fails
