@@ -118,7 +118,7 @@ impl Gateway {
         self.listeners.lock().await.addresses()
     }
 
-    /// A token that is cancelled as soon as the gateway is told to end; from then on it drains.
+    /// A token that is cancelled as soon as the gateway is told to end. From then on the gateway drains.
     pub(crate) fn draining(&self) -> &CancellationToken {
         &self.sessions.shutdown
     }

@@ -57,7 +57,7 @@ pub(super) fn run(
     })
 }
 
-/// Where state is kept, for the log.
+/// The place of the state, for the log: servers, a directory, or memory.
 fn state_location(state: &config::State) -> String {
     match (&state.shared, &state.dir) {
         (Some(shared), _) => shared.url.to_string(),

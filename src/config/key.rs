@@ -16,7 +16,7 @@ pub(crate) struct Key {
     pub(super) shape: Shape,
     /// The value that applies if the key is not given, written as in an environment variable.
     pub(super) default: Option<&'static str>,
-    /// What applies if the key is not given, in words; empty if `default` says it.
+    /// In words, the behaviour if the key is missing; empty if `default` says it.
     pub(super) otherwise: &'static str,
     /// A value to show if there is no default, written as in an environment variable.
     pub(super) example: &'static str,

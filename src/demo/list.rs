@@ -21,8 +21,8 @@ pub(super) fn write(reply: &mut Reply, answer: &str, reference: &[u8], pattern: 
     }
 }
 
-/// Whether `name` matches `pattern`. `*` and `%` both match any run of octets, because there is no hierarchy. Goes back
-/// only to the last wildcard, so that no pattern takes long.
+/// Whether `name` matches `pattern`. `*` and `%` both match any run of octets, because there is no hierarchy. The search
+/// goes back only to the last wildcard, so that no pattern takes long.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut to) = (0, 0);
     let mut wildcard = None;

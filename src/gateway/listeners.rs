@@ -35,7 +35,7 @@ struct Open {
     accepting: Option<JoinHandle<()>>,
 }
 
-/// What to do with each configured listener, in the order of `[[listener]]`.
+/// A step for each configured listener, in the order of `[[listener]]`.
 #[derive(Debug)]
 pub(super) struct Plan(Vec<Planned>);
 
@@ -205,7 +205,7 @@ impl Open {
     }
 }
 
-/// What an acceptor depends on. Two listeners with equal values share an acceptor.
+/// The settings on which an acceptor depends. Two listeners with equal values share an acceptor.
 #[derive(PartialEq)]
 struct Way {
     is_legacy: bool,

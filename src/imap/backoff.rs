@@ -15,7 +15,7 @@ const LONGEST_UNSPECIFIED: Duration = Duration::from_secs(4 * 60);
 /// upstream works again.
 const LONGEST: Duration = Duration::from_secs(10 * 60);
 
-/// The most pauses that are remembered at once. While there are so many, no pause begins for another user.
+/// The maximum number of pauses at one time. While there are so many, no pause begins for another user.
 const PAUSES: usize = 65_536;
 
 /// The pauses of one upstream's users, by trust level and user.

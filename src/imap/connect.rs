@@ -120,7 +120,7 @@ impl Connection {
     }
 }
 
-/// What is needed to log in once more if a connection is lost, or if the server closes it during a long listing.
+/// The data to log in once more if a connection is lost, or if the server closes it during a long listing.
 #[derive(Debug, Clone, Copy)]
 pub struct UpstreamLogin<'a> {
     /// Connects to the upstream.

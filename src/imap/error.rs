@@ -91,7 +91,7 @@ pub enum Error {
     Closed {
         /// The tagged NO or BAD.
         completion: Completion,
-        /// What keeps the user out, as the code or the text of `completion` says.
+        /// The obstacle that keeps the user out, according to the code or the text of `completion`.
         closed: Closed,
     },
     /// The server did not keep to the login's mechanism, or could not prove itself.
@@ -190,7 +190,7 @@ impl Error {
         self.pause().is_some()
     }
 
-    /// The error for a tagged NO or BAD: [`Error::NoMailbox`] if its text says that there is no mailbox, else
+    /// Returns the error for a tagged NO or BAD: [`Error::NoMailbox`] if its text says that the user has no mailbox, else
     /// [`Error::Refused`].
     pub(super) fn refused(command: &'static str, completion: Completion) -> Self {
         if completion.tells_no_mailbox() {

@@ -16,7 +16,7 @@ use crate::{
     state,
 };
 
-/// What `--list --json` says of an account. Times are in the format of RFC 3339.
+/// An account as `--list --json` prints it. Times are in the format of RFC 3339.
 #[derive(Serialize)]
 struct ConsentReport<'a> {
     login: &'a str,

@@ -65,7 +65,7 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
     }
 }
 
-/// What has been found while one document is verified.
+/// The findings of the verification of one document.
 struct Verifier<'a> {
     sources: Sources,
     directory: &'a Path,
