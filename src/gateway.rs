@@ -181,6 +181,9 @@ impl Gateway {
         chores.wait().await;
         self.current().notices.hand_over();
         self.drain().await;
+        if let Some(site) = &self.site {
+            site.announce_end().await;
+        }
         ended.cancel();
         let _ = timeout(GRACE, aside.wait()).await;
     }

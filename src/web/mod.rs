@@ -39,6 +39,7 @@ use self::{
     guard::Guard,
     guesses::{Guesses, Peer},
     pages::{AccountConsent, AccountStatus, Flash, GatewayStatus},
+    probes::Liveness,
     session::{BrowserSession, BrowserSessions},
 };
 use crate::{
@@ -68,6 +69,7 @@ impl FromRef<Current> for Arc<AppState> {
 
 struct AppState {
     overview: Arc<dyn Overview>,
+    liveness: Arc<Liveness>,
     sign_ins: SignIns,
     tokens: Arc<Tokens>,
     password: Secret,
@@ -106,6 +108,7 @@ impl Site {
             listener,
             current: Current(Arc::new(ArcSwap::from_pointee(AppState {
                 overview,
+                liveness: Arc::default(),
                 sign_ins,
                 tokens,
                 password: web.admin_password.clone(),
@@ -132,6 +135,7 @@ impl Site {
         };
         self.current.0.store(Arc::new(AppState {
             overview: before.overview.clone(),
+            liveness: before.liveness.clone(),
             guard: before.guard.with(&sign_ins),
             sign_ins,
             tokens,
@@ -143,6 +147,13 @@ impl Site {
             prefix: before.prefix.clone(),
             shutdown: before.shutdown.clone(),
         }));
+    }
+
+    /// Makes `/livez` say that the gateway ends, and waits a few seconds, so that a load balancer can notice. If none
+    /// asks for `/livez`, this does not wait.
+    pub(crate) async fn announce_end(&self) {
+        let liveness = self.current.0.load().liveness.clone();
+        liveness.end().await;
     }
 
     /// The bound address.

@@ -1,7 +1,11 @@
 //! Probes for programs that monitor the gateway: `/livez`, `/readyz` and `/metrics`. They need no password, and their
 //! answers contain nothing secret: no login, and no address of a device.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -11,6 +15,10 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{AppState, Current, Health};
 use crate::telemetry::metrics;
@@ -33,13 +41,73 @@ struct ProbeAnswer {
     degraded: BTreeMap<String, String>,
 }
 
-/// Answers as long as the process works at all: if there is no answer, the process must be restarted.
-async fn livez() -> Response {
-    let alive = ProbeAnswer {
-        status: "ok",
-        ..ProbeAnswer::default()
+/// If `/livez` was asked for within this time, a load balancer watches the gateway.
+const WATCHED: Duration = Duration::from_secs(5);
+/// How long a gateway that ends waits for a load balancer to notice.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// After so many answers that the gateway ends, every load balancer takes it for dead.
+const ENOUGH: u32 = 3;
+
+/// What `/livez` answers: whether the gateway is alive, or about to end.
+///
+/// A port that is closed refuses connections, and the load balancer sends them elsewhere. But where an address ends with
+/// the process, as that of a container does, it answers nothing. So the load balancer must know before the process ends.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    /// When `/livez` was asked for last.
+    asked: Mutex<Option<Instant>>,
+    /// How often `/livez` has answered that the gateway ends; `None` while it lives.
+    told: watch::Sender<Option<u32>>,
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self {
+            asked: Mutex::default(),
+            told: watch::Sender::new(None),
+        }
+    }
+}
+
+impl Liveness {
+    /// Answers one request for `/livez`.
+    fn is_alive(&self) -> bool {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        // Only an answer that the gateway ends is a change.
+        !self.told.send_if_modified(|told| {
+            *told = told.map(|count| count + 1);
+            told.is_some()
+        })
+    }
+
+    /// From now on `/livez` says that the gateway ends. If a load balancer watches the gateway, this waits until it has
+    /// been told [`ENOUGH`] times, or for [`FAREWELL`].
+    pub(super) async fn end(&self) {
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.subscribe();
+        self.told.send_replace(Some(0));
+        if asked.is_some_and(|asked| asked.elapsed() < WATCHED) {
+            let enough = told.wait_for(|told| told.is_some_and(|count| count >= ENOUGH));
+            let _ = timeout(FAREWELL, enough).await;
+        }
+    }
+}
+
+/// Answers 200 as long as the process works at all: if there is no answer, the process must be restarted. A gateway that
+/// is being stopped answers 503 once it has served its last session.
+async fn livez(State(app): State<Arc<AppState>>) -> Response {
+    let (code, status) = if app.liveness.is_alive() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "ending")
     };
-    answer(StatusCode::OK, &alive)
+    answer(
+        code,
+        &ProbeAnswer {
+            status,
+            ..ProbeAnswer::default()
+        },
+    )
 }
 
 /// Answers whether devices can be served; with `?strict`, whether all of them can.
@@ -78,4 +146,52 @@ fn answer(code: StatusCode, answer: &ProbeAnswer) -> Response {
 async fn metrics_page(State(app): State<Arc<AppState>>) -> Response {
     app.overview.measure().await;
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics().encode()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use tokio::{join, task::yield_now};
+
+    use super::*;
+
+    async fn lasts(future: impl Future<Output = ()>) -> Duration {
+        let begun = Instant::now();
+        future.await;
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_nobody_watches_ends_at_once() {
+        let liveness = Liveness::default();
+        assert_eq!(lasts(liveness.end()).await, Duration::ZERO);
+        assert!(!liveness.is_alive());
+
+        let liveness = Liveness::default();
+        assert!(liveness.is_alive());
+        tokio::time::advance(WATCHED).await;
+        assert_eq!(lasts(liveness.end()).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_balancer_hears_of_the_end_before_it_comes() {
+        let liveness = Liveness::default();
+        assert!(liveness.is_alive() && liveness.is_alive());
+        let asks = async {
+            for _ in 0..ENOUGH {
+                yield_now().await;
+                assert!(!liveness.is_alive());
+            }
+        };
+        let (lasted, ()) = join!(lasts(liveness.end()), asks);
+        assert_eq!(lasted, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_balancer_that_asks_no_more_is_not_waited_for_long() {
+        let liveness = Liveness::default();
+        assert!(liveness.is_alive());
+        assert_eq!(lasts(liveness.end()).await, FAREWELL);
+    }
 }

@@ -109,7 +109,8 @@ fn a_certificate_that_ends_soon_is_told_and_one_that_has_ended_is_not_ready() {
     assert!(web.metric("popgate_certificate_expiry_seconds{name=\"localhost\"}") < Some(0.0));
 }
 
-/// During a drain the probe fails, so that a load balancer sends no more devices. Sessions go on.
+/// During a drain `/readyz` fails, so that Kubernetes sends no more devices. Sessions go on, so `/livez` fails only after
+/// the last one: HAProxy would close them. Then the gateway waits until a load balancer has heard it.
 #[test]
 fn a_drain_is_not_ready_while_a_session_goes_on() {
     let peer = peer();
@@ -128,5 +129,10 @@ fn a_drain_is_not_ready_while_a_session_goes_on() {
     assert_eq!(web.get("/livez").status, 200);
     assert_eq!(pop.retr(1).1, mail::simple(1));
     pop.quit();
+    let answer = std::iter::repeat_with(|| web.get("/livez")).find(|answer| answer.status != 200);
+    assert_eq!(answer.unwrap().json(), json!({ "status": "ending" }));
+    for _ in 0..2 {
+        assert_eq!(web.get("/livez").status, 503);
+    }
     assert_eq!(gateway.wait().code(), Some(0));
 }
