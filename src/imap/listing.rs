@@ -438,7 +438,14 @@ impl Mailbox {
             };
             let found = match searched {
                 Some(found) => found,
-                None => self.uids_of(&set.to_string()).await?.into_iter().collect(),
+                None => {
+                    let found = match self.uids_of(&set.to_string()).await {
+                        // Some servers refuse to fetch anything if one of the messages is gone.
+                        Err(Error::Refused { .. }) => self.uids(these[these.len() - 1]).await,
+                        found => found,
+                    };
+                    found?.into_iter().collect()
+                }
             };
             existing.extend(these.iter().filter(|&&uid| found.contains(uid)));
         }
@@ -559,6 +566,17 @@ mod tests {
                 "{no_answer:?}: it is remembered"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_is_found_out_although_the_server_refuses_to_fetch_it() {
+        let holds_two = holding(&[2]);
+        let answer = |command: &str| match command {
+            command if is(command, &["UID FETCH 1:"]) => holds_two(command),
+            _ => "{tag} NO some of these messages do not exist\r\n".to_owned(),
+        };
+        let (commands, existing) = play("", 3, answer, async |mailbox| mailbox.existing(&[Uid(2), Uid(5)]).await).await;
+        assert_eq!(existing.unwrap(), [Uid(2)], "{commands:?}");
     }
 
     #[tokio::test]
