@@ -16,7 +16,7 @@ const MOST: usize = 10_000;
 /// A login that a device tried.
 #[derive(Debug, Clone, Copy)]
 pub struct TriedLogin<'a> {
-    /// The login, as the device gave it.
+    /// The login, in the spelling of [`Account::login`](crate::accounts::Account::login).
     pub login: &'a str,
     /// The name of the upstream (`[upstream.NAME]`) that the login leads to, if it is known.
     pub upstream: Option<&'a str>,

@@ -268,7 +268,7 @@ where
     let mut upstream = None;
     let reply = match authenticate(session, login, evidence).await? {
         Err(denied) => {
-            note_failure(session, login, None, &Reply::Denied(denied));
+            note_failure(session, &canonical, None, &Reply::Denied(denied));
             Reply::Denied(denied)
         }
         Ok((account, attempt, signature)) => {
@@ -283,15 +283,14 @@ where
             }
             match open(session, &account, attempt).await? {
                 Ok(maildrop) => {
-                    let name = String::from_utf8_lossy(login);
                     let notices = session.service.maildrops.notices();
-                    notices.login_succeeded(tried(session, &name, Some(&account)));
+                    notices.login_succeeded(tried(session, &canonical, Some(&account)));
                     session.fold_lines = account.policy.fold_lines;
                     session.summary.note_login(&account, maildrop.listing().stat());
                     return Ok(CommandOutcome::Login(Box::new(maildrop)));
                 }
                 Err(reply) => {
-                    note_failure(session, login, Some(&account), &reply);
+                    note_failure(session, &canonical, Some(&account), &reply);
                     reply
                 }
             }
@@ -314,13 +313,13 @@ where
     Ok(CommandOutcome::Reply(reply))
 }
 
-/// Counts a login that failed with `reply`: if it goes on failing, somebody is notified.
-fn note_failure<S>(session: &Session<S>, login: &[u8], account: Option<&Account>, reply: &Reply) {
+/// Counts a login that failed with `reply`: if it goes on failing, somebody is notified. `canonical`: its spelling, the
+/// same however the device writes it.
+fn note_failure<S>(session: &Session<S>, canonical: &str, account: Option<&Account>, reply: &Reply) {
     let is_proven = account.is_some_and(|account| !account.is_forwarded);
-    let name = String::from_utf8_lossy(login);
     if let Some(fault) = fault(reply, is_proven) {
         let notices = session.service.maildrops.notices();
-        notices.login_failed(tried(session, &name, account), fault);
+        notices.login_failed(tried(session, canonical, account), fault);
     }
 }
 
