@@ -258,49 +258,24 @@ mod tests {
     use crate::{
         config::Config,
         maildrop::Reason,
-        state::{Index, Kept, Marked, Parts, Replacement, StateStore, Unavailable, Whose},
-        types::MailboxName,
+        state::{Access, Alteration, Altered, Unavailable},
     };
 
-    /// State in memory, from which tokens can be read only so many times.
+    /// State from which tokens can be read only so many times.
     #[derive(Debug)]
     struct Unreadable {
         reads: AtomicUsize,
-        records: MemoryStore,
     }
 
     #[async_trait]
-    impl StateStore for Unreadable {
-        async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>> {
-            self.records.index(mailbox).await
-        }
-        async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
-            self.records.set_index(mailbox, index).await;
-        }
-        async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable> {
-            self.records.kept(mailbox, whose).await
-        }
-        async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable> {
-            self.records.replace(mailbox, replacement).await
-        }
-        async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
-            self.records.all_marks().await
-        }
-        async fn parts(&self) -> Result<Parts, Unavailable> {
-            self.records.parts().await
-        }
-        async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
-            let one_less = |reads: usize| reads.checked_sub(1);
-            match self.reads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) {
-                Ok(_) => self.records.token(consent).await,
-                Err(_) => Err(Unavailable::Failed),
+    impl Alteration for Unreadable {
+        async fn before(&self, access: Access<'_>) -> Result<(), Unavailable> {
+            if access != Access::Token {
+                return Ok(());
             }
-        }
-        async fn set_token(&self, consent: &Consent, was: Option<&[u8]>, is: Option<&[u8]>) -> Result<(), Unavailable> {
-            self.records.set_token(consent, was, is).await
-        }
-        async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
-            Ok(None)
+            let one_less = |reads: usize| reads.checked_sub(1);
+            let read = self.reads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+            read.map(drop).map_err(|_| Unavailable::Failed)
         }
     }
 
@@ -312,10 +287,7 @@ mod tests {
                     token_url = \"https://x/t\"\n\
                     [[account]]\nlogin = \"pbx\"\npassword = \"p\"\nupstream = \"home\"\nuser = \"eva\"\n";
         let config = Config::parse(text, Path::new("")).unwrap();
-        let state = Unreadable {
-            reads: reads.into(),
-            records: MemoryStore::default(),
-        };
+        let state = Altered::new(Unreadable { reads: reads.into() });
         let tokens = Tokens::new(&config, Arc::new(state)).unwrap();
         let consent = tokens.consent("home", "eva");
         let trial = tokens.trial(&consent, Issued::invented()).await.unwrap();

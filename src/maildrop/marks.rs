@@ -131,7 +131,7 @@ mod tests {
     use super::{
         super::{
             Reason, Refusal,
-            scene::{Broken, play},
+            scene::{broken, play},
         },
         *,
     };
@@ -196,7 +196,7 @@ mod tests {
                 "IMAP4rev1",
                 |_| String::new(),
                 async |upstream| {
-                    let mut state = upstream.state(Arc::new(Broken));
+                    let mut state = upstream.state(Arc::new(broken()));
                     let mut marks = LoginMarks::unread(false);
                     marks.read(&mut state, upstream, &Snapshot::of([1], [])).await?;
                     Ok::<_, Error>((marks.known(), marks.is_unmarked()))
@@ -218,7 +218,7 @@ mod tests {
             assert_eq!(*error.refusal(), Refusal::Unavailable(Reason::State), "{keys}");
         }
         assert!(
-            hide("", Arc::new(Broken), false).await.is_err(),
+            hide("", Arc::new(broken()), false).await.is_err(),
             "a change must be kept"
         );
     }

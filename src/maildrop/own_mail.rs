@@ -147,7 +147,7 @@ mod tests {
     async fn a_delete_counts_when_state_has_kept_it() {
         for (store, is_kept) in [
             (Arc::new(MemoryStore::default()) as Arc<dyn StateStore>, true),
-            (Arc::new(scene::Broken), false),
+            (Arc::new(scene::broken()), false),
         ] {
             let mut maildrop = session("", store).await;
             maildrop.delete(SECOND).unwrap();

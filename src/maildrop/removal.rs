@@ -484,7 +484,7 @@ fn final_or(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::scene::{Broken, play},
+        super::scene::{broken, play},
         *,
     };
     use crate::{
@@ -625,10 +625,10 @@ mod tests {
 
     #[tokio::test]
     async fn without_state_only_what_needs_it_fails() {
-        let (_, refused) = remove("", Arc::new(Broken), good).await;
+        let (_, refused) = remove("", Arc::new(broken()), good).await;
         assert_eq!(refused.unwrap(), Refused::default(), "an expunge is done all the same");
         let move_to = "on_delete = \"move:Old\"";
-        let (_, refused) = remove(move_to, Arc::new(Broken), good).await;
+        let (_, refused) = remove(move_to, Arc::new(broken()), good).await;
         assert_eq!(refused.unwrap(), Refused::default(), "and a MOVE");
         let status = |command: &str| match command {
             command if is(command, &["UID MOVE"]) => "{tag} BAD what?\r\n".to_owned(),
@@ -636,7 +636,7 @@ mod tests {
             command if is(command, &["STATUS"]) => "* STATUS Old (UIDVALIDITY 1 UIDNEXT 2)\r\n{tag} OK\r\n".into(),
             command => good(command),
         };
-        let (commands, refused) = remove(move_to, Arc::new(Broken), status).await;
+        let (commands, refused) = remove(move_to, Arc::new(broken()), status).await;
         assert_eq!(*refused.unwrap_err().refusal(), Refusal::Unavailable(Reason::State));
         assert!(
             !commands.iter().any(|command| is(command, &["UID COPY"])),

@@ -10,8 +10,7 @@ use crate::{
     config::Config,
     imap::{Connector, Pool, UserKey, scene::play_with},
     oauth::Tokens,
-    state::{Consent, Index, Kept, Marked, MemoryStore, Parts, Replacement, StateStore, Unavailable, Whose},
-    types::MailboxName,
+    state::{Access, Alteration, Altered, MemoryStore, Unavailable},
 };
 
 /// A configuration of one account with the maildrop keys `keys`.
@@ -50,34 +49,17 @@ pub(super) async fn play<T>(
 }
 
 /// State that can neither be read nor written.
+pub(super) fn broken() -> Altered<Broken> {
+    Altered::new(Broken)
+}
+
+/// See [`broken`].
 #[derive(Debug)]
 pub(super) struct Broken;
 
 #[async_trait]
-impl StateStore for Broken {
-    async fn index(&self, _: &MailboxName) -> Option<Arc<Index>> {
-        None
-    }
-    async fn set_index(&self, _: &MailboxName, _: Arc<Index>) {}
-    async fn kept(&self, _: &MailboxName, _: Whose<'_>) -> Result<Kept, Unavailable> {
-        Err(Unavailable::Failed)
-    }
-    async fn replace(&self, _: &MailboxName, _: Replacement) -> Result<(), Unavailable> {
-        Err(Unavailable::Failed)
-    }
-    async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
-        Err(Unavailable::Failed)
-    }
-    async fn parts(&self) -> Result<Parts, Unavailable> {
-        Err(Unavailable::Failed)
-    }
-    async fn token(&self, _: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
-        Err(Unavailable::Failed)
-    }
-    async fn set_token(&self, _: &Consent, _: Option<&[u8]>, _: Option<&[u8]>) -> Result<(), Unavailable> {
-        Err(Unavailable::Failed)
-    }
-    async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
+impl Alteration for Broken {
+    async fn before(&self, _: Access<'_>) -> Result<(), Unavailable> {
         Err(Unavailable::Failed)
     }
 }

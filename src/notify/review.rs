@@ -194,10 +194,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::{super::book::Book, *};
-    use crate::{
-        state::{Index, Kept, Marked, MemoryStore, Parts, RemoteStore, Replacement, Whose},
-        types::MailboxName,
-    };
+    use crate::state::{Access, Alteration, Altered, MemoryStore, RemoteStore};
 
     const DAY: u32 = 24 * 3600;
 
@@ -280,10 +277,9 @@ mod tests {
         assert_eq!(store.notices().await, Ok(Vec::new()), "nothing stays behind");
     }
 
-    /// State in memory that works only in part.
+    /// State that works only in part.
     #[derive(Debug, Default)]
     struct Impaired {
-        records: MemoryStore,
         /// Whether replicas are missing: notices can be written, other records cannot.
         lacks_replicas: bool,
         /// Whether another gateway is always faster to write the notices of certificates.
@@ -291,43 +287,16 @@ mod tests {
     }
 
     #[async_trait]
-    impl StateStore for Impaired {
-        async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>> {
-            self.records.index(mailbox).await
-        }
-        async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
-            self.records.set_index(mailbox, index).await;
-        }
-        async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable> {
-            self.records.kept(mailbox, whose).await
-        }
-        async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable> {
-            self.records.replace(mailbox, replacement).await
-        }
-        async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
-            self.records.all_marks().await
-        }
-        async fn parts(&self) -> Result<Parts, Unavailable> {
-            self.records.parts().await
-        }
-        async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
-            self.records.token(consent).await
-        }
-        async fn set_token(&self, consent: &Consent, was: Option<&[u8]>, is: Option<&[u8]>) -> Result<(), Unavailable> {
-            self.records.set_token(consent, was, is).await
-        }
-        async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
-            self.records.tokens_unwritable_since().await
-        }
-        async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
-            self.records.notices().await
-        }
-        async fn set_notice(&self, name: &str, was: Option<&[u8]>, is: Option<&[u8]>) -> Result<(), Unavailable> {
-            if self.is_contended && name.starts_with("certificate") {
-                return Err(Unavailable::Changed);
+    impl Alteration for Impaired {
+        async fn before(&self, access: Access<'_>) -> Result<(), Unavailable> {
+            match access {
+                Access::SetNotice(name) if self.is_contended && name.starts_with("certificate") => {
+                    Err(Unavailable::Changed)
+                }
+                _ => Ok(()),
             }
-            self.records.set_notice(name, was, is).await
         }
+
         fn has_failed(&self) -> bool {
             self.lacks_replicas
         }
@@ -335,10 +304,10 @@ mod tests {
 
     #[tokio::test]
     async fn missing_replicas_are_told_of() {
-        let store = Arc::new(Impaired {
+        let store = Arc::new(Altered::new(Impaired {
             lacks_replicas: true,
             ..Impaired::default()
-        });
+        }));
         let ledger = Ledger::open(store.clone(), true).await;
         let review = Review::new(Tokens::none(), store, Duration::ZERO, None);
         for _ in 0..2 {
@@ -349,10 +318,10 @@ mod tests {
 
     #[tokio::test]
     async fn another_gateway_that_is_faster_is_no_failure_of_state() {
-        let store = Arc::new(Impaired {
+        let store = Arc::new(Altered::new(Impaired {
             is_contended: true,
             ..Impaired::default()
-        });
+        }));
         let ledger = Ledger::open(store.clone(), true).await;
         let review = Review::new(Tokens::none(), store, Duration::ZERO, None);
         ledger.raise(Event::certificate_ending("/c.pem".as_ref(), "certificate ends"));

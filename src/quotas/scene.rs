@@ -9,12 +9,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::Quotas;
-use crate::{
-    state::{
-        Consent, Index, Kept, Marked, MemoryStore, Parts, Replacement, Seated, Seats, StateStore, Unavailable, Whose,
-    },
-    types::MailboxName,
-};
+use crate::state::{Alteration, Altered, Seated, Seats, StateStore, Unavailable};
 
 /// What becomes of a question about connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,9 +33,9 @@ pub(crate) struct Counted {
     pub(crate) fate: Fate,
 }
 
+/// See [`quotas`].
 #[derive(Debug, Default)]
 struct Store {
-    records: MemoryStore,
     counted: Arc<Mutex<Counted>>,
 }
 
@@ -48,13 +43,13 @@ struct Store {
 pub(crate) fn quotas() -> (Quotas, Arc<Mutex<Counted>>) {
     let store = Store::default();
     let counted = store.counted.clone();
-    let store: Arc<dyn StateStore> = Arc::new(store);
+    let store: Arc<dyn StateStore> = Arc::new(Altered::new(store));
     let quotas = Quotas::join(&store, None).unwrap().unwrap();
     (quotas, counted)
 }
 
 #[async_trait]
-impl StateStore for Store {
+impl Alteration for Store {
     fn lease(&self) -> Option<Duration> {
         Some(Duration::from_secs(60))
     }
@@ -74,32 +69,5 @@ impl StateStore for Store {
             Fate::AnswerLost => Err(Unavailable::Failed),
             Fate::AnswerPending | Fate::QuestionPending => pending().await,
         }
-    }
-    async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>> {
-        self.records.index(mailbox).await
-    }
-    async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
-        self.records.set_index(mailbox, index).await;
-    }
-    async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable> {
-        self.records.kept(mailbox, whose).await
-    }
-    async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable> {
-        self.records.replace(mailbox, replacement).await
-    }
-    async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
-        self.records.all_marks().await
-    }
-    async fn parts(&self) -> Result<Parts, Unavailable> {
-        self.records.parts().await
-    }
-    async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
-        self.records.token(consent).await
-    }
-    async fn set_token(&self, consent: &Consent, was: Option<&[u8]>, is: Option<&[u8]>) -> Result<(), Unavailable> {
-        self.records.set_token(consent, was, is).await
-    }
-    async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
-        self.records.tokens_unwritable_since().await
     }
 }

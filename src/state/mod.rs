@@ -1,6 +1,8 @@
 //! What outlives a session: the index of every mailbox, what logins have done with its messages, tokens and notices. It
 //! is kept in memory, in a file, or by servers that several gateways share.
 
+#[cfg(test)]
+mod altered;
 mod backup;
 #[cfg(unix)]
 mod control;
@@ -39,6 +41,8 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub(crate) use altered::{Access, Alteration, Altered};
 pub use backup::{Backup, BackupWriter, NoBackup, Tally};
 #[cfg(unix)]
 pub use control::{RemoteStore, serve};

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::task::yield_now;
 
 use super::*;
-use crate::state::{Consent, Kept, Marked, MemoryStore, Parts, Replacement, Whose};
+use crate::state::{Alteration, Altered, MemoryStore};
 
 const LEASE: Duration = Duration::from_secs(20);
 const SECOND: Duration = Duration::from_secs(1);
@@ -14,10 +14,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The name of the holder, and until when it holds the maildrop, by login.
 type Holders = HashMap<String, ([u8; 16], Instant)>;
 
-/// A store in memory that knows who holds which maildrop, as all processes see it.
+/// State that knows who holds which maildrop, as all processes see it.
 #[derive(Debug, Default)]
 struct Shared {
-    records: MemoryStore,
     held: Mutex<Holders>,
     is_away: AtomicBool,
     left: AtomicU32,
@@ -35,11 +34,11 @@ impl Shared {
 }
 
 #[async_trait]
-impl StateStore for Shared {
+impl Alteration for Shared {
     fn lease(&self) -> Option<Duration> {
         Some(LEASE)
     }
-    async fn enter(&self, holding: &Holding, _: Option<&KeptDigest>) -> Result<Entered, Unavailable> {
+    async fn enter(&self, holding: &Holding) -> Result<Entered, Unavailable> {
         let mut held = self.reached()?;
         match held.get(&holding.login) {
             Some((name, _)) if *name != holding.name => Ok(Entered::Busy),
@@ -63,40 +62,13 @@ impl StateStore for Shared {
         };
         holdings.iter().map(extend).collect()
     }
-    async fn leave(&self, holding: &Holding, _: Option<Arc<Index>>) -> Result<(), Unavailable> {
+    async fn leave(&self, holding: &Holding) -> Result<(), Unavailable> {
         let mut held = self.reached()?;
         self.left.fetch_add(1, Ordering::Relaxed);
         if held.get(&holding.login).is_some_and(|(name, _)| *name == holding.name) {
             held.remove(&holding.login);
         }
         Ok(())
-    }
-    async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>> {
-        self.records.index(mailbox).await
-    }
-    async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
-        self.records.set_index(mailbox, index).await;
-    }
-    async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable> {
-        self.records.kept(mailbox, whose).await
-    }
-    async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable> {
-        self.records.replace(mailbox, replacement).await
-    }
-    async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
-        self.records.all_marks().await
-    }
-    async fn parts(&self) -> Result<Parts, Unavailable> {
-        self.records.parts().await
-    }
-    async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
-        self.records.token(consent).await
-    }
-    async fn set_token(&self, consent: &Consent, was: Option<&[u8]>, is: Option<&[u8]>) -> Result<(), Unavailable> {
-        self.records.set_token(consent, was, is).await
-    }
-    async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
-        Ok(None)
     }
 }
 
@@ -109,8 +81,8 @@ fn inbox() -> MailboxName {
 }
 
 /// Two processes that share a store.
-fn two() -> (Arc<Shared>, Leases, Leases) {
-    let store = Arc::new(Shared::default());
+fn two() -> (Arc<Altered<Shared>>, Leases, Leases) {
+    let store = Arc::new(Altered::<Shared>::default());
     (store.clone(), Leases::new(store.clone()), Leases::new(store))
 }
 
