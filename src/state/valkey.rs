@@ -14,12 +14,13 @@ mod scripts;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;
+mod unconfirmed;
 mod waiting;
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -36,6 +37,7 @@ use self::{
     keys::{Found, Keys},
     records::{Fields, MARKS, NAMES, PAST, PENDING},
     scripts::{CONFER, DUTY, ENTER, EXTEND, LEAVE, NOTICE, PIECES, REPLACE, Request, SEATS, sha1_hex},
+    unconfirmed::Unconfirmed,
 };
 use super::{
     ALIVE, Backup, Consent, Duty, Entered, Error, GatewayName, Heard, Holding, Index, Kept, KeptDigest, KnownIndex,
@@ -76,9 +78,7 @@ struct Shared {
     /// Whether the last request failed: of those that wait for no replica, and of those that wait. Reads and light
     /// writes may go well while replicas are missing.
     has_failed: [AtomicBool; 2],
-    /// The keys with a write that must not be lost and that has not been confirmed: it is under way or has failed. The
-    /// server may have made it nevertheless.
-    unconfirmed: Mutex<HashSet<Vec<u8>>>,
+    unconfirmed: Unconfirmed,
     /// Since when tokens cannot be written, in seconds since 1970; 0 if the last write succeeded.
     unwritable: AtomicU32,
 }
@@ -157,7 +157,7 @@ impl ValkeyStore {
             keys: Keys::new(&options.prefix),
             options,
             has_failed: Default::default(),
-            unconfirmed: Mutex::default(),
+            unconfirmed: Unconfirmed::default(),
             unwritable: AtomicU32::new(0),
         })))
     }
@@ -215,32 +215,28 @@ impl Shared {
         if !self.link.waits(care) {
             return self.noted(self.link.ask(key, &request, care).await, care);
         }
-        let is_first = self.unconfirmed().insert(key.to_vec());
+        let note = self.unconfirmed.note(key);
         let answer = self.link.ask(key, &request, care).await;
-        if answer.is_err() {
-            // Another write to the same key may have been confirmed meanwhile.
-            self.unconfirmed().insert(key.to_vec());
-        } else if is_first {
-            self.unconfirmed().remove(key);
+        if answer.is_ok() {
+            self.unconfirmed.forget(key, note);
+        } else {
+            // The server may have made this write after others that are confirmed.
+            self.unconfirmed.note(key);
         }
         self.noted(answer, care)
-    }
-
-    fn unconfirmed(&self) -> MutexGuard<'_, HashSet<Vec<u8>>> {
-        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// See [`StateStore::confirm`].
     async fn confirm(&self, mailbox: &MailboxName) -> Result<(), Unavailable> {
         let key = self.keys.mailbox(mailbox);
-        if !self.unconfirmed().contains(&key) {
+        let Some(note) = self.unconfirmed.of(&key) else {
             return Ok(());
-        }
+        };
         // Replicas receive writes in their order, so one that has this write has all earlier ones too.
         let mut command = redis::cmd("SET");
         command.arg(self.keys.confirmation(mailbox)).arg(1).arg("EX").arg(1);
         self.ask(&key, command, Care::Durable).await?;
-        self.unconfirmed().remove(&key);
+        self.unconfirmed.forget(&key, note);
         Ok(())
     }
 
@@ -324,7 +320,7 @@ impl Shared {
         care: Care,
     ) -> Result<(), Unavailable> {
         let mut keys = vec![key.to_vec()];
-        keys.extend(holding.map(|holding| self.keys.locks(holding)).unwrap_or_default());
+        keys.extend(holding.map(|holding| self.keys.held(holding).locks).unwrap_or_default());
         let name = holding.map_or_else(Vec::new, |holding| holding.name.to_vec());
         let mut arguments = vec![name, self.lease().into_bytes(), names.to_vec()];
         for Change { field, was, is } in changes {
@@ -450,7 +446,7 @@ impl Shared {
         let names = records::names(mailbox);
         let is = pieces::digests(record);
         let mut keys = vec![key.clone()];
-        keys.extend(holding.map(|holding| self.keys.locks(holding)).unwrap_or_default());
+        keys.extend(holding.map(|holding| self.keys.held(holding).locks).unwrap_or_default());
         let name = holding.map_or_else(Vec::new, |holding| holding.name.to_vec());
         for _ in 0..ATTEMPTS {
             let mut command = redis::cmd("TYPE");
@@ -681,9 +677,8 @@ impl StateStore for ValkeyStore {
             mailbox, login, name, ..
         } = holding;
         let shared = &self.0;
-        let key = shared.keys.mailbox(mailbox);
-        let mut keys = vec![key.clone(), shared.keys.index(mailbox)];
-        keys.extend(shared.keys.locks(holding));
+        let held = shared.keys.held(holding);
+        let keys = [held.mailbox.clone(), held.index].into_iter().chain(held.locks);
         let arguments = vec![
             name.to_vec(),
             shared.lease().into_bytes(),
@@ -692,17 +687,21 @@ impl StateStore for ValkeyStore {
             LARGE.to_string().into_bytes(),
         ];
         let answer = shared
-            .ask(&key, Request::Script(&ENTER, keys, arguments), Care::Light)
+            .ask(
+                &held.mailbox,
+                Request::Script(&ENTER, keys.collect(), arguments),
+                Care::Light,
+            )
             .await?;
         entered(mailbox, login, &answer).ok_or_else(|| shared.strange(&answer))
     }
 
     async fn extend(&self, holdings: &[&Holding]) -> Vec<Renewed> {
         let renewing = holdings.iter().map(|holding| async {
-            let key = self.0.keys.mailbox(&holding.mailbox);
+            let held = self.0.keys.held(holding);
             let arguments = vec![holding.name.to_vec(), self.0.lease().into_bytes()];
-            let request = Request::Script(&EXTEND, self.0.keys.locks(holding), arguments);
-            match self.0.number(&key, request, Care::Light).await {
+            let request = Request::Script(&EXTEND, held.locks, arguments);
+            match self.0.number(&held.mailbox, request, Care::Light).await {
                 Ok(1) => Renewed::Held,
                 Ok(0) => Renewed::Free,
                 Ok(_) => Renewed::Lost,
@@ -723,13 +722,12 @@ impl StateStore for ValkeyStore {
             }
             None => Vec::new(),
         };
-        let mut keys = vec![self.0.keys.index(mailbox)];
-        keys.extend(self.0.keys.locks(holding));
+        let held = self.0.keys.held(holding);
+        let keys = [held.index].into_iter().chain(held.locks).collect();
         let arguments = vec![holding.name.to_vec(), value, INDEX_LIFE.to_string().into_bytes()];
-        let key = self.0.keys.mailbox(mailbox);
         let left = self
             .0
-            .number(&key, Request::Script(&LEAVE, keys, arguments), Care::Light);
+            .number(&held.mailbox, Request::Script(&LEAVE, keys, arguments), Care::Light);
         left.await.map(drop)
     }
 

@@ -354,15 +354,18 @@ impl Link {
     }
 
     fn node(&self, server: &StateServer) -> Arc<Node> {
-        let new = || {
-            Arc::new(Node {
-                server: server.clone(),
-                common: Flight::default(),
-                durable: Flight::default(),
-                waiting: Waiting::default(),
-            })
-        };
-        self.nodes().entry(server.clone()).or_insert_with(new).clone()
+        let mut nodes = self.nodes();
+        if let Some(node) = nodes.get(server) {
+            return node.clone();
+        }
+        let node = Arc::new(Node {
+            server: server.clone(),
+            common: Flight::default(),
+            durable: Flight::default(),
+            waiting: Waiting::default(),
+        });
+        nodes.insert(server.clone(), node.clone());
+        node
     }
 
     /// The connection of `node` that is kept in `line`. It is made if there is none.

@@ -32,6 +32,12 @@ impl<T: Clone + Send + 'static> Flight<T> {
     where
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
+        // Nearly always the value is known.
+        if let Ok(landed) = self.0.try_lock()
+            && let Some(Landed { result: Ok(value), .. }) = &*landed
+        {
+            return Ok(value.clone());
+        }
         let asked = Instant::now();
         let mut landed = self.0.clone().lock_owned().await;
         match &*landed {

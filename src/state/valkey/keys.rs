@@ -9,6 +9,9 @@ use super::super::{Consent, Duty, Holding, MailboxName, UpstreamUser};
 /// How many slots a cluster has.
 const SLOTS: u16 = 16_384;
 
+/// How the key of an index ends, after that of its mailbox.
+const INDEX: &[u8] = b":i";
+
 /// Makes keys with one prefix.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
@@ -31,9 +34,7 @@ impl Keys {
 
     /// The key of a mailbox's index: a string of its names, a line feed and the record, or a hash of pieces.
     pub(super) fn index(&self, mailbox: &MailboxName) -> Vec<u8> {
-        let mut key = self.mailbox(mailbox);
-        key.extend_from_slice(b":i");
-        key
+        [self.mailbox(mailbox).as_slice(), INDEX].concat()
     }
 
     /// The key that is written to have replicas confirm earlier writes to a mailbox.
@@ -43,19 +44,18 @@ impl Keys {
         key
     }
 
-    /// The keys of the locks that `holding` needs.
-    pub(super) fn locks(&self, holding: &Holding) -> Vec<Vec<u8>> {
-        let lock = |end: &str| {
-            let mut key = self.mailbox(&holding.mailbox);
-            key.extend_from_slice(b":l");
-            key.extend_from_slice(end.as_bytes());
-            key
-        };
-        let own = lock(&format!(":{}", short(&[&holding.login])));
-        if holding.is_private {
-            vec![own]
-        } else {
-            vec![own, lock("")]
+    /// The keys that a session with `holding` needs.
+    pub(super) fn held(&self, holding: &Holding) -> HeldKeys {
+        let mailbox = self.mailbox(&holding.mailbox);
+        let ending = |end: &[u8]| [mailbox.as_slice(), end].concat();
+        let mut locks = vec![ending(format!(":l:{}", short(&[&holding.login])).as_bytes())];
+        if !holding.is_private {
+            locks.push(ending(b":l"));
+        }
+        HeldKeys {
+            index: ending(INDEX),
+            locks,
+            mailbox,
         }
     }
 
@@ -134,6 +134,17 @@ impl Keys {
     }
 }
 
+/// The keys that a session with a maildrop needs.
+#[derive(Debug)]
+pub(super) struct HeldKeys {
+    /// See [`Keys::mailbox`].
+    pub(super) mailbox: Vec<u8>,
+    /// See [`Keys::index`].
+    pub(super) index: Vec<u8>,
+    /// The session's locks.
+    pub(super) locks: Vec<Vec<u8>>,
+}
+
 /// What a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
@@ -204,9 +215,11 @@ mod tests {
             is_private,
             name: [0; 16],
         };
-        let [own, all] = keys.locks(&holding(false)).try_into().unwrap();
-        assert_eq!(keys.locks(&holding(true)), std::slice::from_ref(&own));
+        let [own, all] = keys.held(&holding(false)).locks.try_into().unwrap();
+        let held = keys.held(&holding(true));
+        assert_eq!(held.locks, std::slice::from_ref(&own));
         let records = keys.mailbox(&inbox);
+        assert_eq!((&held.mailbox, held.index), (&records, keys.index(&inbox)));
         for key in [&own, &all, &keys.index(&inbox), &keys.confirmation(&inbox)] {
             assert_eq!(slot(key), slot(&records));
             assert!(key.starts_with(&records));

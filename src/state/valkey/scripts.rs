@@ -41,6 +41,9 @@ scripts! {
     SEATS "seats.lua"
 }
 
+/// The most digits of the number of keys.
+const DIGITS: usize = 20;
+
 /// A request to a server. All its keys are in one slot.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -57,15 +60,16 @@ impl Request {
         match self {
             Self::Command(command) => command.clone(),
             Self::Script(script, keys, arguments) => {
-                let mut command = if whole {
-                    redis::cmd("EVAL")
+                let (name, script) = if whole {
+                    ("EVAL", script.text)
                 } else {
-                    redis::cmd("EVALSHA")
+                    ("EVALSHA", script.sha.as_str())
                 };
-                command
-                    .arg(if whole { script.text } else { &script.sha })
-                    .arg(keys.len());
-                for argument in keys.iter().chain(arguments) {
+                let rest = || keys.iter().chain(arguments);
+                let octets = name.len() + script.len() + DIGITS + rest().map(Vec::len).sum::<usize>();
+                let mut command = Cmd::with_capacity(3 + rest().count(), octets);
+                command.arg(name).arg(script).arg(keys.len());
+                for argument in rest() {
                     command.arg(argument);
                 }
                 command

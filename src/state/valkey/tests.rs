@@ -543,7 +543,7 @@ async fn a_large_index_is_saved_only_by_the_holder_and_keeps_no_lock() {
         let is_free = |answer: Result<Entered, Unavailable>| matches!(answer, Ok(Entered::New(_)));
 
         assert!(is_free(enter(1).await));
-        for lock in store.0.keys.locks(&holding(1)) {
+        for lock in store.0.keys.held(&holding(1)).locks {
             say(server.port, &format!("DEL {}", String::from_utf8(lock).unwrap()));
         }
         assert!(is_free(enter(2).await));

@@ -4,8 +4,7 @@
 -- to return
 -- Returns {0} (another session holds it), {1} (taken, the records have that digest), or {2, past, removal, marks,
 -- index} (taken). A missing record or index is ''. An index that is too large is 1.
-for n = 3, #KEYS do
-  local holder = redis.call('GET', KEYS[n])
+for _, holder in ipairs(redis.call('MGET', unpack(KEYS, 3))) do
   if holder and holder ~= ARGV[1] then return {0} end
 end
 for n = 3, #KEYS do redis.call('SET', KEYS[n], ARGV[1], 'PX', ARGV[2]) end

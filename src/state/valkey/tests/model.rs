@@ -215,7 +215,7 @@ async fn play(store: &ValkeyStore, mailbox: Arc<MailboxName>, steps: Vec<Step>) 
                 }
             }
             Step::End(session, lock) => {
-                let keys = store.0.keys.locks(&holdings[session]);
+                let keys = store.0.keys.held(&holdings[session]).locks;
                 let lock = lock % keys.len();
                 let mut delete = redis::cmd("DEL");
                 delete.arg(&keys[lock]);
