@@ -39,6 +39,9 @@ const INPUT_LIMIT_BEFORE_LOGIN: usize = 16 * 1024;
 /// makes one write. Half as many take no longer, but an eighth more processor time if the upstream is far away and its
 /// windows are full.
 pub(super) const BLOCK: usize = 64 * 1024;
+/// How long gathered octets of a large message may wait for more, if the upstream is slower than the device: each write
+/// costs the same, however little it sends.
+const GATHER: Duration = Duration::from_millis(10);
 /// The same for a device that has not logged in: more than the replies that a login needs.
 const BLOCK_BEFORE_LOGIN: usize = 1024;
 /// The pause after each [`BLOCK_BEFORE_LOGIN`]: a device that sends CAPA without end must not take the processor from
@@ -91,6 +94,8 @@ pub(super) struct Connection<S> {
     total: u64,
     /// Whether something is written that the stream may still hold.
     unflushed: bool,
+    /// Since when [`Self::gathering`] has not sent what is gathered.
+    gathering: Option<Instant>,
     /// How many octets were written when the device last sent something new.
     acknowledged: u64,
     /// The device has logged in.
@@ -116,6 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             sent: 0,
             total: 0,
             unflushed: false,
+            gathering: None,
             acknowledged: 0,
             is_trusted: false,
             idle,
@@ -307,13 +313,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.unflushed = true;
+            self.gathering = None;
             self.sent += written;
             self.total += written as u64;
             if self.sent == self.output.len() {
                 self.output.clear();
                 self.sent = 0;
             }
-        } else if self.unflushed {
+        } else {
+            ready!(self.poll_flush(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the stream holds nothing back.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             self.unflushed = false;
         }
@@ -399,16 +414,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
-            while self.holds_output() {
-                match self.poll_send(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Dropped)),
-                    Poll::Pending => break,
-                }
+            match self.send_now(cx) {
+                Ok(()) => self.poll_gone(cx, &mut probe).map(Err),
+                Err(end) => Poll::Ready(Err(end)),
             }
-            self.poll_gone(cx, &mut probe).map(Err)
         })
         .await
+    }
+
+    /// Like [`Self::meanwhile`], while much more of a message is to come: the gathered output is sent only after
+    /// [`GATHER`], if it is not a whole block before that.
+    pub(super) async fn gathering<F: Future>(&mut self, mut future: Pin<&mut F>) -> Result<F::Output, End> {
+        let mut probe = Instant::now();
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            let sent = match self.poll_gathered(cx) {
+                Poll::Ready(()) => self.send_now(cx),
+                // Of what was written before, the stream may still hold a part.
+                Poll::Pending => match self.poll_flush(cx) {
+                    Poll::Ready(Err(_)) => Err(End::Dropped),
+                    _ => Ok(()),
+                },
+            };
+            match sent {
+                Ok(()) => self.poll_gone(cx, &mut probe).map(Err),
+                Err(end) => Poll::Ready(Err(end)),
+            }
+        })
+        .await
+    }
+
+    /// Ready if nothing is gathered, or once it has waited for [`GATHER`].
+    fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.output.is_empty() {
+            return Poll::Ready(());
+        }
+        let since = *self.gathering.get_or_insert_with(Instant::now);
+        self.poll_time(cx, since + GATHER)
+    }
+
+    /// Sends what is gathered until the device takes no more.
+    fn send_now(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        while self.holds_output() {
+            match self.poll_send(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Err(End::Dropped),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
     }
 
     /// Runs `future` unless the device is gone: then nobody waits for the result, and the session ends. A device that
@@ -634,6 +690,41 @@ mod tests {
         };
         assert_eq!(&connection.meanwhile(pin!(upstream)).await.unwrap(), b"+OK\r\n");
         assert_eq!(connection.position(), 5);
+    }
+
+    /// An upstream that says something every few milliseconds does not hold back what is gathered.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_gathered_of_a_large_message_waits_for_a_moment_only() {
+        let (mut device, ours) = duplex(1 << 20);
+        let mut connection = Connection::new(ours, Duration::from_secs(600), CancellationToken::new());
+        connection.trust(CancellationToken::new());
+        let mut encoder = Multiline::new();
+        let begun = Instant::now();
+        let pause = Duration::from_millis(4);
+        let mut waits = Vec::new();
+        let mut received = [0; 100];
+        for _ in 0..6 {
+            connection.message(&mut encoder, b"0123456789").await.unwrap();
+            connection.gathering(pin!(sleep(pause))).await.unwrap();
+            let got = timeout(Duration::ZERO, device.read(&mut received)).await;
+            waits.push(got.map_or(0, |got| got.unwrap()));
+        }
+        assert_eq!(waits, [0, 0, 30, 0, 0, 30], "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_makes_a_block_is_not_held_back() {
+        let mut connection = Connection::new(Writes::default(), Duration::from_secs(600), CancellationToken::new());
+        connection.trust(CancellationToken::new());
+        let mut encoder = Multiline::new();
+        for _ in 0..8 {
+            connection.message(&mut encoder, &[b'x'; BLOCK / 4]).await.unwrap();
+            connection.gathering(pin!(tokio::task::yield_now())).await.unwrap();
+        }
+        let Stream::Plain(Writes(writes)) = &connection.stream else {
+            unreachable!()
+        };
+        assert_eq!(writes, &[BLOCK; 2]);
     }
 
     #[tokio::test]

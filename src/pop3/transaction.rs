@@ -260,12 +260,12 @@ where
     let mut encoder = Multiline::new();
     let (mut received, mut octets) = (Octets(0), Octets(0));
     loop {
-        // Once all octets are here, only the upstream's confirmation is missing. It comes soon, so the gathered output
-        // is not sent before it.
-        let chunk = if announced == Some(received) {
-            session.connection.unless_gone(pin!(body.chunk())).await?
-        } else {
-            session.connection.meanwhile(pin!(body.chunk())).await?
+        let chunk = match announced.and_then(|announced| announced.0.checked_sub(received.0)) {
+            // Once all octets are here, only the upstream's confirmation is missing. It comes soon, so the gathered
+            // output is not sent before it.
+            Some(0) => session.connection.unless_gone(pin!(body.chunk())).await?,
+            Some(left) if left > BLOCK as u64 => session.connection.gathering(pin!(body.chunk())).await?,
+            _ => session.connection.meanwhile(pin!(body.chunk())).await?,
         };
         match chunk {
             Ok(Some(chunk)) => {
