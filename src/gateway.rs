@@ -19,6 +19,7 @@ use std::{
 };
 
 use tokio::{
+    join,
     sync::{Mutex, watch},
     task::JoinError,
     time::{Instant, timeout, timeout_at},
@@ -181,9 +182,6 @@ impl Gateway {
         chores.wait().await;
         self.current().notices.hand_over();
         self.drain().await;
-        if let Some(site) = &self.site {
-            site.announce_end().await;
-        }
         ended.cancel();
         let _ = timeout(GRACE, aside.wait()).await;
     }
@@ -258,7 +256,12 @@ impl Gateway {
             tokens.finish().await;
             notices.finish().await;
         };
-        let _ = timeout_at(deadline.max(Instant::now() + FLUSH), finished).await;
+        let announced = async {
+            if let Some(site) = &self.site {
+                site.announce_end().await;
+            }
+        };
+        let _ = join!(timeout_at(deadline.max(Instant::now() + FLUSH), finished), announced);
         for consent in tokens.unsaved() {
             tracing::error!(%consent, "a token could not be saved: somebody must sign in again (popgate sign-in)");
         }

@@ -258,7 +258,7 @@ mod tests {
     use crate::{
         config::Config,
         maildrop::Reason,
-        state::{Access, Alteration, Altered, Unavailable},
+        state::{Access, Altered, Behaviour, Unavailable},
     };
 
     /// State from which tokens can be read only so many times.
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Alteration for Unreadable {
+    impl Behaviour for Unreadable {
         async fn before(&self, access: Access<'_>) -> Result<(), Unavailable> {
             if access != Access::Token {
                 return Ok(());

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::sleep;
 
-use crate::state::{Access, Alteration, Altered, Unavailable};
+use crate::state::{Access, Altered, Behaviour, Unavailable};
 
 /// State of which the first request for a token or for the marks of all logins takes long.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Slow {
 }
 
 #[async_trait]
-impl Alteration for Slow {
+impl Behaviour for Slow {
     async fn before(&self, access: Access<'_>) -> Result<(), Unavailable> {
         if matches!(access, Access::Token | Access::AllMarks) {
             self.asked.fetch_add(1, Ordering::Relaxed);

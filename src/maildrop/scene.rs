@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     imap::{Connector, Pool, UserKey, scene::play_with},
     oauth::Tokens,
-    state::{Access, Alteration, Altered, MemoryStore, Unavailable},
+    state::{Access, Altered, Behaviour, MemoryStore, Unavailable},
 };
 
 /// A configuration of one account with the maildrop keys `keys`.
@@ -58,7 +58,7 @@ pub(super) fn broken() -> Altered<Broken> {
 pub(super) struct Broken;
 
 #[async_trait]
-impl Alteration for Broken {
+impl Behaviour for Broken {
     async fn before(&self, _: Access<'_>) -> Result<(), Unavailable> {
         Err(Unavailable::Failed)
     }

@@ -194,7 +194,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::{super::book::Book, *};
-    use crate::state::{Access, Alteration, Altered, MemoryStore, RemoteStore};
+    use crate::state::{Access, Altered, Behaviour, MemoryStore, RemoteStore};
 
     const DAY: u32 = 24 * 3600;
 
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Alteration for Impaired {
+    impl Behaviour for Impaired {
         async fn before(&self, access: Access<'_>) -> Result<(), Unavailable> {
             match access {
                 Access::SetNotice(name) if self.is_contended && name.starts_with("certificate") => {

@@ -313,8 +313,8 @@ where
     Ok(CommandOutcome::Reply(reply))
 }
 
-/// Counts a login that failed with `reply`: if it goes on failing, somebody is notified. `canonical`: its spelling, the
-/// same however the device writes it.
+/// Counts a login that failed with `reply`: if it goes on failing, somebody is notified. `canonical`: the login as
+/// [`Accounts::canonical_login`](crate::accounts::Accounts::canonical_login) spells it.
 fn note_failure<S>(session: &Session<S>, canonical: &str, account: Option<&Account>, reply: &Reply) {
     let is_proven = account.is_some_and(|account| !account.is_forwarded);
     if let Some(fault) = fault(reply, is_proven) {

@@ -39,14 +39,14 @@ const INPUT_LIMIT_BEFORE_LOGIN: usize = 16 * 1024;
 /// makes one write. Half as many take no longer, but an eighth more processor time if the upstream is far away and its
 /// windows are full.
 pub(super) const BLOCK: usize = 64 * 1024;
-/// How long gathered octets of a large message may wait for more, if the upstream is slower than the device: each write
-/// costs the same, however little it sends.
-const GATHER: Duration = Duration::from_millis(10);
 /// The same for a device that has not logged in: more than the replies that a login needs.
 const BLOCK_BEFORE_LOGIN: usize = 1024;
 /// The pause after each [`BLOCK_BEFORE_LOGIN`]: a device that sends CAPA without end must not take the processor from
 /// others.
 const PAUSE_BEFORE_LOGIN: Duration = Duration::from_millis(100);
+/// How long gathered octets of a large message may wait for more, if the upstream is slower than the device: each write
+/// costs the same, however little it sends.
+const GATHER: Duration = Duration::from_millis(10);
 /// How many octets a second a device must read while something waits for it, on average over [`PATIENCE`].
 const SLOWEST: u64 = 1024;
 /// How long a device may read nothing while something waits for it.
@@ -146,6 +146,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         } else {
             INPUT_LIMIT_BEFORE_LOGIN
         }
+    }
+
+    /// Whether more is read from the device while it waits for replies.
+    fn takes_input(&self) -> bool {
+        !self.eof && self.input.len() < self.input_limit()
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -337,7 +342,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Reads what has been received, up to [`Self::input_limit`], and arranges to be woken by more.
     fn poll_take_in(&mut self, cx: &mut Context<'_>) {
-        while !self.eof && self.input.len() < self.input_limit() {
+        while self.takes_input() {
             match self.poll_read(cx) {
                 Poll::Ready(Ok(())) => {}
                 // The write that waits will meet the same error.
@@ -430,6 +435,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
+            if let Poll::Ready(end) = self.poll_gone(cx, &mut probe) {
+                return Poll::Ready(Err(end));
+            }
             let sent = match self.poll_gathered(cx) {
                 Poll::Ready(()) => self.send_now(cx),
                 // Of what was written before, the stream may still hold a part.
@@ -439,7 +447,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 },
             };
             match sent {
-                Ok(()) => self.poll_gone(cx, &mut probe).map(Err),
+                Ok(()) => Poll::Pending,
                 Err(end) => Poll::Ready(Err(end)),
             }
         })
@@ -448,7 +456,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Ready if nothing is gathered, or once it has waited for [`GATHER`].
     fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.output.is_empty() {
+        // Once no more input is read, the timer belongs to the probes of [`Self::poll_gone`].
+        if self.output.is_empty() || !self.takes_input() {
             return Poll::Ready(());
         }
         let since = *self.gathering.get_or_insert_with(Instant::now);
@@ -482,7 +491,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// only after the input that came before it. `probe` is the time of the next probe. Probes begin once no more input
     /// is read.
     fn poll_gone(&mut self, cx: &mut Context<'_>, probe: &mut Instant) -> Poll<End> {
-        while !self.eof && self.input.len() < self.input_limit() {
+        while self.takes_input() {
             match ready!(self.poll_read(cx)) {
                 Ok(()) => {}
                 // TLS has ended without close_notify: the device has closed its side, and no more is known.
@@ -712,7 +721,23 @@ mod tests {
         assert_eq!(waits, [0, 0, 30, 0, 0, 30], "{:?}", begun.elapsed());
     }
 
-    #[tokio::test]
+    /// The timer of the probes keeps nothing back.
+    #[tokio::test(start_paused = true)]
+    async fn a_device_that_has_closed_its_side_gets_what_is_gathered() {
+        let (mut device, mut connection) = connected().await;
+        connection.trust(CancellationToken::new());
+        device.shutdown().await.unwrap();
+        connection.message(&mut Multiline::new(), b"0123456789").await.unwrap();
+        let upstream = async {
+            device.read_exact(&mut [0; 10]).await.unwrap();
+            Instant::now()
+        };
+        let begun = Instant::now();
+        let got = connection.gathering(pin!(upstream)).await.unwrap();
+        assert!(got - begun <= GATHER, "{:?}", got - begun);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_makes_a_block_is_not_held_back() {
         let mut connection = Connection::new(Writes::default(), Duration::from_secs(600), CancellationToken::new());
         connection.trust(CancellationToken::new());

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::Quotas;
-use crate::state::{Alteration, Altered, Seated, Seats, StateStore, Unavailable};
+use crate::state::{Altered, Behaviour, Seated, Seats, StateStore, Unavailable};
 
 /// What becomes of a question about connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(crate) fn quotas() -> (Quotas, Arc<Mutex<Counted>>) {
 }
 
 #[async_trait]
-impl Alteration for Store {
+impl Behaviour for Store {
     fn lease(&self) -> Option<Duration> {
         Some(Duration::from_secs(60))
     }

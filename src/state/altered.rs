@@ -1,4 +1,4 @@
-//! For unit tests of any room: state in memory that a test alters.
+//! For unit tests: state in memory whose behaviour the test changes.
 
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::types::MailboxName;
 
-/// What records are asked for.
+/// An access to records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access<'a> {
     Index,
@@ -29,7 +29,7 @@ pub(crate) enum Access<'a> {
 
 /// How state behaves otherwise than state in memory.
 #[async_trait]
-pub(crate) trait Alteration: fmt::Debug + Send + Sync {
+pub(crate) trait Behaviour: fmt::Debug + Send + Sync {
     /// Called before each access to records. An error is the answer of the store.
     async fn before(&self, _access: Access<'_>) -> Result<(), Unavailable> {
         Ok(())
@@ -66,87 +66,86 @@ pub(crate) trait Alteration: fmt::Debug + Send + Sync {
     }
 }
 
-/// State in memory that behaves as its alteration wants.
+/// State in memory that behaves as its behaviour wants.
 #[derive(Debug, Default)]
 pub(crate) struct Altered<A> {
     records: MemoryStore,
-    alteration: A,
+    behaviour: A,
 }
 
 impl<A> Altered<A> {
     /// Empty state.
-    pub(crate) fn new(alteration: A) -> Self {
+    pub(crate) fn new(behaviour: A) -> Self {
         Self {
             records: MemoryStore::default(),
-            alteration,
+            behaviour,
         }
     }
 }
 
-/// The alteration, with what a test wants to know of it.
 impl<A> Deref for Altered<A> {
     type Target = A;
 
     fn deref(&self) -> &A {
-        &self.alteration
+        &self.behaviour
     }
 }
 
 #[async_trait]
-impl<A: Alteration> StateStore for Altered<A> {
+impl<A: Behaviour> StateStore for Altered<A> {
     async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>> {
-        self.alteration.before(Access::Index).await.ok()?;
+        self.behaviour.before(Access::Index).await.ok()?;
         self.records.index(mailbox).await
     }
 
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
-        if self.alteration.before(Access::SetIndex).await.is_ok() {
+        if self.behaviour.before(Access::SetIndex).await.is_ok() {
             self.records.set_index(mailbox, index).await;
         }
     }
 
     async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable> {
-        self.alteration.before(Access::Kept).await?;
+        self.behaviour.before(Access::Kept).await?;
         self.records.kept(mailbox, whose).await
     }
 
     async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable> {
-        self.alteration.before(Access::Replace).await?;
+        self.behaviour.before(Access::Replace).await?;
         self.records.replace(mailbox, replacement).await
     }
 
     fn lease(&self) -> Option<Duration> {
-        self.alteration.lease()
+        self.behaviour.lease()
     }
 
     async fn enter(&self, holding: &Holding, _: Option<&KeptDigest>) -> Result<Entered, Unavailable> {
-        self.alteration.enter(holding).await
+        self.behaviour.enter(holding).await
     }
 
     async fn extend(&self, holdings: &[&Holding]) -> Vec<Renewed> {
-        self.alteration.extend(holdings).await
+        self.behaviour.extend(holdings).await
     }
 
     async fn leave(&self, holding: &Holding, _: Option<Arc<Index>>) -> Result<(), Unavailable> {
-        self.alteration.leave(holding).await
+        self.behaviour.leave(holding).await
     }
 
     async fn seat(&self, seats: Seats<'_>) -> Result<Seated, Unavailable> {
-        self.alteration.seat(seats).await
+        self.behaviour.seat(seats).await
     }
 
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
-        self.alteration.before(Access::AllMarks).await?;
+        self.behaviour.before(Access::AllMarks).await?;
         self.records.all_marks().await
     }
 
     async fn parts(&self) -> Result<Parts, Unavailable> {
-        self.alteration.before(Access::Parts).await?;
+        self.behaviour.before(Access::Parts).await?;
         self.records.parts().await
     }
 
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
-        self.alteration.before(Access::Token).await?;
+        self.behaviour.before(Access::Token).await?;
         self.records.token(consent).await
     }
 
@@ -156,26 +155,26 @@ impl<A: Alteration> StateStore for Altered<A> {
         followed: Option<&[u8]>,
         token: Option<&[u8]>,
     ) -> Result<(), Unavailable> {
-        self.alteration.before(Access::SetToken).await?;
+        self.behaviour.before(Access::SetToken).await?;
         self.records.set_token(consent, followed, token).await
     }
 
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
-        self.alteration.before(Access::TokensUnwritableSince).await?;
+        self.behaviour.before(Access::TokensUnwritableSince).await?;
         self.records.tokens_unwritable_since().await
     }
 
     async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
-        self.alteration.before(Access::Notices).await?;
+        self.behaviour.before(Access::Notices).await?;
         self.records.notices().await
     }
 
     async fn set_notice(&self, name: &str, followed: Option<&[u8]>, notice: Option<&[u8]>) -> Result<(), Unavailable> {
-        self.alteration.before(Access::SetNotice(name)).await?;
+        self.behaviour.before(Access::SetNotice(name)).await?;
         self.records.set_notice(name, followed, notice).await
     }
 
     fn has_failed(&self) -> bool {
-        self.alteration.has_failed()
+        self.behaviour.has_failed()
     }
 }

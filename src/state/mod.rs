@@ -42,7 +42,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
-pub(crate) use altered::{Access, Alteration, Altered};
+pub(crate) use altered::{Access, Altered, Behaviour};
 pub use backup::{Backup, BackupWriter, NoBackup, Tally};
 #[cfg(unix)]
 pub use control::{RemoteStore, serve};

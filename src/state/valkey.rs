@@ -235,7 +235,9 @@ impl Shared {
         // Replicas receive writes in their order, so one that has this write has all earlier ones too.
         let mut command = redis::cmd("SET");
         command.arg(self.keys.confirmation(mailbox)).arg(1).arg("EX").arg(1);
-        self.ask(&key, command, Care::Durable).await?;
+        // Without a note of its own: if this fails, that of the earlier write stays.
+        let answer = self.link.ask(&key, &command.into(), Care::Durable).await;
+        self.noted(answer, Care::Durable)?;
         self.unconfirmed.forget(&key, note);
         Ok(())
     }

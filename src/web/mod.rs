@@ -149,8 +149,8 @@ impl Site {
         }));
     }
 
-    /// Makes `/livez` say that the gateway ends, and waits a few seconds, so that a load balancer can notice. If none
-    /// asks for `/livez`, this does not wait.
+    /// Makes `/livez` say that the gateway ends, and waits a few seconds, so that load balancers can notice. If none asks
+    /// for `/livez`, this does not wait.
     pub(crate) async fn announce_end(&self) {
         let liveness = self.current.0.load().liveness.clone();
         liveness.end().await;

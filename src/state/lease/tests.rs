@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::task::yield_now;
 
 use super::*;
-use crate::state::{Alteration, Altered, MemoryStore};
+use crate::state::{Altered, Behaviour, MemoryStore};
 
 const LEASE: Duration = Duration::from_secs(20);
 const SECOND: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ impl Shared {
 }
 
 #[async_trait]
-impl Alteration for Shared {
+impl Behaviour for Shared {
     fn lease(&self) -> Option<Duration> {
         Some(LEASE)
     }

@@ -366,6 +366,8 @@ async fn what_must_not_be_lost_waits_for_replicas() {
         );
         let _replica = replica_of(&primary);
         store.set_marks("pbx", &eva, &hides(1), 7).await.unwrap();
+        let unconfirmed = store.0.unconfirmed.of(&store.0.keys.mailbox(&eva));
+        assert!(unconfirmed.is_none(), "{unconfirmed:?}");
         let writing = (0..50).map(|user| {
             let store = store.clone();
             async move {

@@ -6,7 +6,8 @@ use std::{
 };
 
 /// The keys with a write that must not be lost and that has not been confirmed: it is under way or has failed. The
-/// server may have made it nevertheless.
+/// server may have made it nevertheless. Only keys of mailboxes are ever asked for; notes of tokens, of which there are
+/// few, stay.
 #[derive(Debug, Default)]
 pub(super) struct Unconfirmed(Mutex<Notes>);
 
@@ -46,8 +47,8 @@ impl Unconfirmed {
         })
     }
 
-    /// Forgets `note`, because the write that it is of was confirmed, or a write after it. It stays if there was a note
-    /// before it or there is one after it: the confirmation says nothing about those writes.
+    /// Forgets `note`: its write, or a later one to the same server, was confirmed. The note stays if the key had a note
+    /// before it or has a newer one, because those writes are not known to be confirmed.
     pub(super) fn forget(&self, key: &[u8], note: Note) {
         self.with(|notes| {
             if note.is_alone && notes.last.get(key) == Some(&note.number) {
