@@ -261,7 +261,7 @@ mod tests {
         state::{Access, Altered, Behaviour, Unavailable},
     };
 
-    /// State from which tokens can be read only so many times.
+    /// State whose tokens can be read `reads` times. Later reads fail.
     #[derive(Debug)]
     struct Unreadable {
         reads: AtomicUsize,

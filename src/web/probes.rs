@@ -46,7 +46,7 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// How long a gateway that ends gives load balancers to notice.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// What `/livez` answers: whether the gateway is alive, or about to end.
+/// Whether the gateway is alive or about to end. `/livez` tells this.
 ///
 /// If the port is closed, it refuses connections, and the load balancer sends them elsewhere. But if the address goes
 /// away with the process, as a container's does, connections to it get no answer. So the load balancer must know before
@@ -76,8 +76,8 @@ impl Liveness {
     }
 }
 
-/// Answers 200 as long as the process works at all: if there is no answer, the process must be restarted. A gateway that
-/// is being stopped answers 503 once it has served its last session.
+/// Answers 200 while the process works. If no answer comes, the process must be restarted. If the gateway is being
+/// stopped and has served its last session, the answer is 503.
 async fn livez(State(app): State<Arc<AppState>>) -> Response {
     let (code, status) = if app.liveness.is_alive() {
         (StatusCode::OK, "ok")

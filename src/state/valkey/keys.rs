@@ -39,9 +39,7 @@ impl Keys {
 
     /// The key that is written to have replicas confirm earlier writes to a mailbox.
     pub(super) fn confirmation(&self, mailbox: &MailboxName) -> Vec<u8> {
-        let mut key = self.mailbox(mailbox);
-        key.extend_from_slice(b":w");
-        key
+        [self.mailbox(mailbox).as_slice(), b":w"].concat()
     }
 
     /// The keys that a session with `holding` needs.
