@@ -24,9 +24,9 @@ impl fmt::Debug for Holding {
     }
 }
 
-/// SHA-1, in hexadecimal digits, of the records of a mailbox that a session knows. It serves only to compare them.
+/// SHA-1 of the records of a mailbox that a session knows. It serves only to compare them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptDigest(pub Box<[u8; 40]>);
+pub struct KeptDigest(pub Box<[u8; 20]>);
 
 /// The answer of a store to a session that asks for a maildrop.
 #[derive(Debug)]

@@ -113,7 +113,8 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     }
 
     /// Takes the maildrop of `holding`, or renews its lease if it is held under that name already: calling it twice
-    /// does no harm. If the digest of the records is not `known`, the answer contains the records.
+    /// does no harm. If another session holds the maildrop, nothing of it is held under that name afterwards. If the digest
+    /// of the records is not `known`, the answer contains the records.
     async fn enter(&self, _holding: &Holding, _known: Option<&KeptDigest>) -> Result<Entered, Unavailable> {
         Ok(Entered::Same)
     }

@@ -1,7 +1,7 @@
 //! State in Valkey or Redis, which several gateways share: `[state] url`.
 //!
-//! Steps that must happen together are a script that the server runs ([`scripts`]). Records are compared by their
-//! octets. Every request may be sent twice without harm, so a request is sent again if its answer is lost.
+//! Steps that must happen together are one request ([`scripts`]), which the server runs as one step. Records are
+//! compared by their octets. Every request may be sent twice without harm, so a request is sent again if its answer is lost.
 
 mod checks;
 mod connect;
@@ -28,7 +28,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use redis::{Value, from_redis_value_ref};
+use redis::{Cmd, Value, from_redis_value_ref};
 
 use self::{
     checks::Replica,
@@ -36,7 +36,7 @@ use self::{
     failure::Failure,
     keys::{Found, Keys},
     records::{Fields, MARKS, NAMES, PAST, PENDING},
-    scripts::{CONFER, DUTY, ENTER, EXTEND, LEAVE, NOTICE, PIECES, REPLACE, Request, SEATS, sha1_hex},
+    scripts::{CONFER, DUTY, EXTEND, LEAVE, NOTICE, PIECES, REPLACE, Request, SEATS, sha1_hex},
     unconfirmed::Unconfirmed,
 };
 use super::{
@@ -341,6 +341,96 @@ impl Shared {
     /// The lease in milliseconds, as scripts expect it.
     fn lease(&self) -> String {
         self.options.lease.as_millis().to_string()
+    }
+
+    /// See [`StateStore::enter`].
+    async fn enter(&self, holding: &Holding, known: Option<&KeptDigest>) -> Result<Entered, Unavailable> {
+        let Holding {
+            mailbox, login, name, ..
+        } = holding;
+        let held = self.keys.held(holding);
+        let lease = self.lease();
+        let mut commands: Vec<Cmd> = held.locks.iter().map(|lock| take(lock, name, &lease)).collect();
+        let mut records = Cmd::with_capacity(5, held.mailbox.len() + MARKS.len() + login.len() + 8);
+        records.arg("HMGET").arg(&held.mailbox).arg(PAST).arg(PENDING);
+        records.arg([MARKS, login].concat());
+        commands.push(records);
+        let mut index = redis::cmd("GET");
+        index.arg(&held.index);
+        if known.is_none() {
+            commands.push(index.clone());
+        }
+        let answer = self
+            .ask(&held.mailbox, Request::Transaction(commands), Care::Light)
+            .await?;
+        let Value::Array(answers) = &answer else {
+            return Err(self.strange(&answer));
+        };
+        let (holders, answers) = answers.split_at_checked(held.locks.len()).unwrap_or_default();
+        let Some((records, told)) = answers.split_first() else {
+            return Err(self.strange(&answer));
+        };
+        let is_ours = |holder: &Value| matches!(holder, Value::BulkString(holder) if holder == name);
+        if !holders.iter().all(|holder| *holder == Value::Nil || is_ours(holder)) {
+            // Another session has one of the locks. This session may have got the other one.
+            if holders.iter().any(|holder| *holder == Value::Nil || is_ours(holder)) {
+                self.give_up(holding, Vec::new()).await?;
+            }
+            return Ok(Entered::Busy);
+        }
+        // A lock that this session had already keeps its old time, unless it is renewed.
+        if holders.iter().any(is_ours) && self.extend(holding).await != Renewed::Held {
+            return Ok(Entered::Busy);
+        }
+        let records: [Option<Vec<u8>>; 3] = from_redis_value_ref(records)
+            .ok()
+            .and_then(|records: Vec<_>| records.try_into().ok())
+            .ok_or_else(|| self.strange(&answer))?;
+        let [past, pending, marks] = records.map(Option::unwrap_or_default);
+        if known.is_some_and(|known| *known == records::digest_of([&past, &pending, &marks])) {
+            return Ok(Entered::Same);
+        }
+        let index = match told {
+            [told] => known_index(mailbox, told),
+            // Another gateway has changed the records, and so perhaps the index.
+            _ => {
+                let asked = self.ask(&held.mailbox, Request::Transaction(vec![index]), Care::Light);
+                match asked.await? {
+                    Value::Array(told) => told.first().map_or(KnownIndex::None, |told| known_index(mailbox, told)),
+                    other => return Err(self.strange(&other)),
+                }
+            }
+        };
+        let fields = Fields::from([
+            (PAST.to_owned(), past),
+            (PENDING.to_owned(), pending),
+            ([MARKS, login].concat(), marks),
+        ]);
+        let kept = records::open(mailbox, &fields);
+        Ok(Entered::New(Box::new(Welcome { kept, index })))
+    }
+
+    /// Renews the lease of `holding`.
+    async fn extend(&self, holding: &Holding) -> Renewed {
+        let held = self.keys.held(holding);
+        let arguments = vec![holding.name.to_vec(), self.lease().into_bytes()];
+        let request = Request::Script(&EXTEND, held.locks, arguments);
+        match self.number(&held.mailbox, request, Care::Light).await {
+            Ok(1) => Renewed::Held,
+            Ok(0) => Renewed::Free,
+            Ok(_) => Renewed::Lost,
+            Err(_) => Renewed::Unknown,
+        }
+    }
+
+    /// Gives up the locks of `holding` that are still held under its name. If there are any, saves `index` with the same
+    /// request, unless it is empty.
+    async fn give_up(&self, holding: &Holding, index: Vec<u8>) -> Result<(), Unavailable> {
+        let held = self.keys.held(holding);
+        let keys = [held.index].into_iter().chain(held.locks).collect();
+        let arguments = vec![holding.name.to_vec(), index, INDEX_LIFE.to_string().into_bytes()];
+        let request = Request::Script(&LEAVE, keys, arguments);
+        self.number(&held.mailbox, request, Care::Light).await.map(drop)
     }
 
     /// See [`StateStore::replace`].
@@ -675,42 +765,11 @@ impl StateStore for ValkeyStore {
     }
 
     async fn enter(&self, holding: &Holding, known: Option<&KeptDigest>) -> Result<Entered, Unavailable> {
-        let Holding {
-            mailbox, login, name, ..
-        } = holding;
-        let shared = &self.0;
-        let held = shared.keys.held(holding);
-        let keys = [held.mailbox.clone(), held.index].into_iter().chain(held.locks);
-        let arguments = vec![
-            name.to_vec(),
-            shared.lease().into_bytes(),
-            login.clone().into_bytes(),
-            known.map_or_else(Vec::new, |digest| digest.0.to_vec()),
-            LARGE.to_string().into_bytes(),
-        ];
-        let answer = shared
-            .ask(
-                &held.mailbox,
-                Request::Script(&ENTER, keys.collect(), arguments),
-                Care::Light,
-            )
-            .await?;
-        entered(mailbox, login, &answer).ok_or_else(|| shared.strange(&answer))
+        self.0.enter(holding, known).await
     }
 
     async fn extend(&self, holdings: &[&Holding]) -> Vec<Renewed> {
-        let renewing = holdings.iter().map(|holding| async {
-            let held = self.0.keys.held(holding);
-            let arguments = vec![holding.name.to_vec(), self.0.lease().into_bytes()];
-            let request = Request::Script(&EXTEND, held.locks, arguments);
-            match self.0.number(&held.mailbox, request, Care::Light).await {
-                Ok(1) => Renewed::Held,
-                Ok(0) => Renewed::Free,
-                Ok(_) => Renewed::Lost,
-                Err(_) => Renewed::Unknown,
-            }
-        });
-        join_all(renewing).await
+        join_all(holdings.iter().map(|holding| self.0.extend(holding))).await
     }
 
     async fn leave(&self, holding: &Holding, index: Option<Arc<Index>>) -> Result<(), Unavailable> {
@@ -724,13 +783,7 @@ impl StateStore for ValkeyStore {
             }
             None => Vec::new(),
         };
-        let held = self.0.keys.held(holding);
-        let keys = [held.index].into_iter().chain(held.locks).collect();
-        let arguments = vec![holding.name.to_vec(), value, INDEX_LIFE.to_string().into_bytes()];
-        let left = self
-            .0
-            .number(&held.mailbox, Request::Script(&LEAVE, keys, arguments), Care::Light);
-        left.await.map(drop)
+        self.0.give_up(holding, value).await
     }
 
     async fn replace_held(&self, holding: &Holding, replacement: Replacement) -> Result<(), Unavailable> {
@@ -982,35 +1035,29 @@ fn follows(replacement: &Replacement, now: &Kept) -> bool {
             .all(|(login, marks)| marks.follows(&now.marks.get(login).cloned()))
 }
 
-/// The meaning of an answer of `lua/enter.lua`. `None` if the answer has another form.
-fn entered(mailbox: &MailboxName, login: &str, answer: &Value) -> Option<Entered> {
-    let Value::Array(answer) = answer else { return None };
-    match &answer[..] {
-        [Value::Int(0)] => Some(Entered::Busy),
-        [Value::Int(1)] => Some(Entered::Same),
-        [
-            Value::Int(2),
-            Value::BulkString(past),
-            Value::BulkString(pending),
-            Value::BulkString(marks),
-            index,
-        ] => {
-            let fields = Fields::from([
-                (PAST.to_owned(), past.clone()),
-                (PENDING.to_owned(), pending.clone()),
-                (format!("{MARKS}{login}"), marks.clone()),
-            ]);
-            let index = match index {
-                Value::Int(_) => KnownIndex::Large,
-                Value::BulkString(value) => split(value)
-                    .and_then(|(_, record)| decoded(mailbox, record))
-                    .map_or(KnownIndex::None, KnownIndex::Whole),
-                _ => return None,
-            };
-            let kept = records::open(mailbox, &fields);
-            Some(Entered::New(Box::new(Welcome { kept, index })))
-        }
-        _ => None,
+/// The command that takes a lock if it is free, for `lease` milliseconds. The answer is the name of the holder, or Nil if
+/// the lock was free.
+fn take(lock: &[u8], name: &[u8; 16], lease: &str) -> Cmd {
+    let mut command = Cmd::with_capacity(7, lock.len() + name.len() + lease.len() + 10);
+    command
+        .arg("SET")
+        .arg(lock)
+        .arg(name)
+        .arg("NX")
+        .arg("GET")
+        .arg("PX")
+        .arg(lease);
+    command
+}
+
+/// What an answer to GET says about an index: an index in pieces is not a string.
+fn known_index(mailbox: &MailboxName, answer: &Value) -> KnownIndex {
+    match answer {
+        Value::BulkString(value) => split(value)
+            .and_then(|(_, record)| decoded(mailbox, record))
+            .map_or(KnownIndex::None, KnownIndex::Whole),
+        Value::ServerError(_) => KnownIndex::Large,
+        _ => KnownIndex::None,
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, Value, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, Value, aio::MultiplexedConnection};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -21,7 +21,7 @@ use super::{
     failure::{Failure, Remedy},
     flight::Flight,
     keys::slot,
-    scripts::Request,
+    scripts::{Request, answer},
     waiting::Waiting,
 };
 use crate::{
@@ -197,25 +197,33 @@ impl Link {
         self: &Arc<Self>,
         node: &Arc<Node>,
         request: &Request,
-        whole: bool,
-        asking: bool,
+        is_whole: bool,
+        is_asking: bool,
         care: Care,
     ) -> Result<Value, Failure> {
-        let command = request.command(whole);
+        let commands = request.commands(is_whole, is_asking);
         let mut connection = self.line(node, self.line_for(node, care)).await?;
         if self.waits(care) {
-            let waited = node.waiting.send(connection, command, asking, self.replicas).await;
+            let waited = node.waiting.send(connection, commands, self.replicas).await;
             return waited.map_err(|error| error.told_of(&node.server));
         }
-        let answered = if asking {
-            let mut pipeline = redis::pipe();
-            pipeline.cmd("ASKING").add_command(command);
-            let answers = connection.send_packed_commands(&pipeline, 1, 1).await;
-            answers.map(|mut answers| answers.pop().unwrap_or_default())
-        } else {
-            connection.send_packed_command(&command).await
+        let answered = match &commands[..] {
+            [command] => connection
+                .send_packed_command(command)
+                .await
+                .and_then(|one| answer([one])),
+            _ => {
+                let count = commands.len();
+                let mut pipeline = Pipeline::with_capacity(count);
+                for command in commands {
+                    pipeline.add_command(command);
+                }
+                connection
+                    .send_packed_commands(&pipeline, 0, count)
+                    .await
+                    .and_then(answer)
+            }
         };
-        let answered = answered.and_then(Value::extract_error);
         answered.map_err(|error| Failure::of(&node.server, &error))
     }
 
@@ -235,8 +243,10 @@ impl Link {
         let begun = Instant::now();
         let mut connection = self.line(node, &node.common).await?;
         let answered = connection.send_packed_command(command).await;
-        let answered = answered.and_then(Value::extract_error);
-        match answered.map_err(|error| Failure::of(&node.server, &error)) {
+        match answered
+            .and_then(|one| answer([one]))
+            .map_err(|error| Failure::of(&node.server, &error))
+        {
             Err(failure) if failure.remedy == Remedy::Reconnect => {
                 node.common.forget(begun).await;
                 Err(failure)

@@ -1,7 +1,7 @@
 //! The keys of a shared store. All keys of a mailbox have the same digest of its name in braces, so that a cluster has
 //! them on one node. The name itself is stored with the records.
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 
 use super::super::{Consent, Duty, Holding, MailboxName, UpstreamUser};
@@ -46,7 +46,7 @@ impl Keys {
     pub(super) fn held(&self, holding: &Holding) -> HeldKeys {
         let mailbox = self.mailbox(&holding.mailbox);
         let ending = |end: &[u8]| [mailbox.as_slice(), end].concat();
-        let mut locks = vec![ending(format!(":l:{}", short(&[&holding.login])).as_bytes())];
+        let mut locks = vec![[mailbox.as_slice(), b":l:", short(&[&holding.login]).as_bytes()].concat()];
         if !holding.is_private {
             locks.push(ending(b":l"));
         }
@@ -128,7 +128,7 @@ impl Keys {
     }
 
     fn tagged(&self, kind: &str, names: &[&str]) -> Vec<u8> {
-        format!("{}:{{{kind}{}}}", self.prefix, short(names)).into_bytes()
+        [&self.prefix, ":{", kind, &short(names), "}"].concat().into_bytes()
     }
 }
 
@@ -156,12 +156,12 @@ pub(super) enum Found {
 
 /// The first 96 bits of the SHA-256 of `names`, in base64.
 fn short(names: &[&str]) -> String {
-    let mut context = Context::new(&SHA256);
+    let mut octets = Vec::with_capacity(names.iter().map(|name| size_of::<u64>() + name.len()).sum());
     for name in names {
-        context.update(&(name.len() as u64).to_le_bytes());
-        context.update(name.as_bytes());
+        octets.extend_from_slice(&(name.len() as u64).to_le_bytes());
+        octets.extend_from_slice(name.as_bytes());
     }
-    BASE64.encode(&context.finish().as_ref()[..12])
+    BASE64.encode(&digest(&SHA256, &octets).as_ref()[..12])
 }
 
 /// The slot of a cluster that has `key`: CRC-16 (XMODEM) of the text in its first braces, or of the whole key if there

@@ -8,7 +8,7 @@ use super::{
     super::{
         Consent, Kept, KeptDigest, MailboxName, Marks, Past, PendingMove, Unavailable, envelope, part::Kind, table::Key,
     },
-    scripts::sha1_hex,
+    scripts::sha1,
 };
 
 /// The fields of a mailbox: past, removal under way, names.
@@ -107,19 +107,22 @@ pub(super) fn read<T: DeserializeOwned>(key: Key<'_>, octets: &[u8]) -> Result<O
     })
 }
 
-/// The digest of records as `lua/enter.lua` computes it; `None` if the marks could not be read.
+/// The digest of records; `None` if the marks could not be read.
 pub(super) fn digest(mailbox: &MailboxName, login: &str, kept: &Kept) -> Option<KeptDigest> {
+    let past = seal_past(mailbox, &kept.past);
+    let pending = seal_pending(mailbox, kept.pending.as_ref());
     let marks = seal_marks(login, mailbox, kept.marks.get(login))?;
-    let mut all = Vec::new();
-    for record in [
-        seal_past(mailbox, &kept.past),
-        seal_pending(mailbox, kept.pending.as_ref()),
-        marks,
-    ] {
-        all.extend_from_slice(format!("{}:", record.len()).as_bytes());
-        all.extend_from_slice(&record);
+    Some(digest_of([&past, &pending, &marks]))
+}
+
+/// The digest of sealed records: past, removal under way, marks of the login.
+pub(super) fn digest_of(records: [&[u8]; 3]) -> KeptDigest {
+    let mut all = Vec::with_capacity(records.iter().map(|record| size_of::<u64>() + record.len()).sum());
+    for record in records {
+        all.extend_from_slice(&(record.len() as u64).to_le_bytes());
+        all.extend_from_slice(record);
     }
-    Some(KeptDigest(sha1_hex(&all).into_bytes().try_into().ok()?))
+    KeptDigest(sha1(&all).into())
 }
 
 #[cfg(test)]
@@ -174,7 +177,8 @@ mod tests {
     fn a_digest_is_of_one_login_and_of_all_its_records() {
         let mut kept = Kept::default();
         let empty = digest(&inbox(), "a", &kept).unwrap();
-        assert_eq!(&empty.0[..], sha1_hex(b"0:0:0:").as_bytes());
+        assert_eq!(empty, digest_of([b"", b"", b""]));
+        assert_ne!(digest_of([b"a", b"", b""]), digest_of([b"", b"a", b""]));
         kept.marks.insert("b".to_owned(), Ok(Marks::default()));
         assert_eq!(digest(&inbox(), "a", &kept), Some(empty.clone()));
         kept.past = Past::of(7);

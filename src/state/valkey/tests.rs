@@ -532,6 +532,35 @@ async fn gateways_with_different_keys_are_refused_even_if_they_start_together() 
     }
 }
 
+/// The answer to a request may have been lost, and the time of the locks nearly over.
+#[tokio::test]
+async fn who_takes_a_maildrop_again_holds_it_for_a_whole_lease() {
+    for program in BOTH {
+        let Some(server) = Server::start(program, &[]) else {
+            continue;
+        };
+        let store = server.store().await;
+        let locks = store.0.keys.held(&holding(1)).locks;
+        let name = |lock: &[u8]| String::from_utf8(lock.to_vec()).unwrap();
+        for lost in [vec![], vec![&locks[0]], vec![&locks[1]]] {
+            assert!(!matches!(store.enter(&holding(1), None).await, Ok(Entered::Busy)));
+            for lock in &locks {
+                say(server.port, &format!("PEXPIRE {} 5000", name(lock)));
+            }
+            for lock in lost {
+                say(server.port, &format!("DEL {}", name(lock)));
+            }
+            assert!(!matches!(store.enter(&holding(1), None).await, Ok(Entered::Busy)));
+            for lock in &locks {
+                let left = say(server.port, &format!("PTTL {}", name(lock)));
+                let left: u128 = left.trim_matches([':', '\r', '\n']).parse().unwrap();
+                assert!(left > 10_000, "{program:?}: {left}");
+            }
+            store.leave(&holding(1), None).await.unwrap();
+        }
+    }
+}
+
 /// An index that is too large for the request that gives the maildrop up is saved before.
 #[tokio::test]
 async fn a_large_index_is_saved_only_by_the_holder_and_keeps_no_lock() {

@@ -9,7 +9,10 @@ use std::{
 use redis::{Cmd, RedisError, Value, aio::MultiplexedConnection};
 use tokio::sync::oneshot;
 
-use super::failure::{Failure, Remedy};
+use super::{
+    failure::{Failure, Remedy},
+    scripts::answer,
+};
 use crate::config::StateServer;
 
 /// How long replicas may take to confirm, in milliseconds.
@@ -27,9 +30,8 @@ pub(super) struct Waiting {
 /// A write that a caller waits for.
 #[derive(Debug)]
 struct Job {
-    command: Cmd,
-    /// Whether ASKING comes before the command: the server is taking over the slot of a cluster.
-    is_asking: bool,
+    /// The commands of its request.
+    commands: Vec<Cmd>,
     done: oneshot::Sender<Result<Value, Unconfirmed>>,
 }
 
@@ -57,21 +59,16 @@ impl Unconfirmed {
 }
 
 impl Waiting {
-    /// Sends `command` on `connection`, after ASKING if `is_asking`, and waits until this many `replicas` have confirmed
-    /// the write. If this future is dropped, the writes that are under way go on, but `command` is not sent any more.
+    /// Sends the `commands` of a request on `connection`, and waits until this many `replicas` have confirmed the write.
+    /// If this future is dropped, the writes that are under way go on, but `commands` are not sent any more.
     pub(super) async fn send(
         &self,
         connection: MultiplexedConnection,
-        command: Cmd,
-        is_asking: bool,
+        commands: Vec<Cmd>,
         replicas: usize,
     ) -> Result<Value, Unconfirmed> {
         let (done, result) = oneshot::channel();
-        self.jobs().push(Job {
-            command,
-            is_asking,
-            done,
-        });
+        self.jobs().push(Job { commands, done });
         let turn = self.turn.clone().lock_owned().await;
         // If there are no jobs, the call that had the turn before has sent this one too.
         let mut jobs = mem::take(&mut *self.jobs());
@@ -97,17 +94,11 @@ impl Waiting {
 async fn send(mut connection: MultiplexedConnection, jobs: Vec<Job>, replicas: usize) {
     let mut pipeline = redis::pipe();
     let mut waiting = Vec::with_capacity(jobs.len());
-    for Job {
-        command,
-        is_asking,
-        done,
-    } in jobs
-    {
-        if is_asking {
-            pipeline.cmd("ASKING");
+    for Job { commands, done } in jobs {
+        waiting.push((commands.len(), done));
+        for command in commands {
+            pipeline.add_command(command);
         }
-        pipeline.add_command(command);
-        waiting.push((is_asking, done));
     }
     pipeline.cmd("WAIT").arg(replicas).arg(WAIT);
     let answers = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
@@ -125,12 +116,12 @@ async fn send(mut connection: MultiplexedConnection, jobs: Vec<Job>, replicas: u
         }
     };
     let mut answers = answers.into_iter();
-    for (is_asking, done) in waiting {
-        // ASKING has an answer of its own. If an answer is missing, the caller is told by the end of its channel.
-        let Some(answer) = answers.nth(usize::from(is_asking)) else {
+    for (count, done) in waiting {
+        // If answers are missing, the caller is told by the end of its channel.
+        if answers.len() < count {
             return;
-        };
-        let result = match (answer.extract_error(), &confirmed) {
+        }
+        let result = match (answer(answers.by_ref().take(count)), &confirmed) {
             (Ok(answer), Ok(Value::Int(count))) if usize::try_from(*count).is_ok_and(|count| count >= replicas) => {
                 Ok(answer)
             }
@@ -163,13 +154,13 @@ mod tests {
         let set = |key: &str| {
             let mut command = redis::cmd("SET");
             command.arg(key).arg("1");
-            command
+            vec![command]
         };
         let waiting = Waiting::default();
         let turn = waiting.turn.clone().lock_owned().await;
         tokio::select! {
             biased;
-            _ = waiting.send(connection.clone(), set("first"), false, 0) => panic!("it has no turn"),
+            _ = waiting.send(connection.clone(), set("first"), 0) => panic!("it has no turn"),
             () = std::future::ready(()) => {}
         }
         drop(turn);
@@ -182,7 +173,7 @@ mod tests {
             let sent = String::from_utf8(sent).unwrap();
             assert!(sent.contains("second") && !sent.contains("first"), "{sent}");
         };
-        let (answer, ()) = tokio::join!(waiting.send(connection, set("second"), false, 0), server);
+        let (answer, ()) = tokio::join!(waiting.send(connection, set("second"), 0), server);
         assert_eq!(answer.unwrap(), Value::Okay);
     }
 }

@@ -169,6 +169,7 @@ async fn play(store: &ValkeyStore, mailbox: Arc<MailboxName>, steps: Vec<Step>) 
                 let now = model.records(session);
                 if model.is_held_by_another(session) {
                     prop_assert!(matches!(entered, Entered::Busy), "{entered:?}");
+                    model.leave(session, None);
                     continue;
                 }
                 model.take(session);
