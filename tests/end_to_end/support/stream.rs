@@ -162,11 +162,10 @@ impl Reader {
             self.buffer.drain(..self.used);
             self.used = 0;
         }
-        let held = self.buffer.len();
-        self.buffer.resize(held + 64 * 1024, 0);
-        let read = self.stream.read(&mut self.buffer[held..]);
-        self.buffer.truncate(held + *read.as_ref().unwrap_or(&0));
-        read
+        let mut octets = [0; 64 * 1024];
+        let read = self.stream.read(&mut octets)?;
+        self.buffer.extend_from_slice(&octets[..read]);
+        Ok(read)
     }
 
     /// Reads the next line with its LF; at the end of the stream, whatever is left.
@@ -174,7 +173,7 @@ impl Reader {
         let mut scanned = 0;
         loop {
             let pending = self.pending();
-            if let Some(at) = pending[scanned..].iter().position(|&octet| octet == b'\n') {
+            if let Some(at) = memchr::memchr(b'\n', &pending[scanned..]) {
                 return self.take(scanned + at + 1);
             }
             scanned = pending.len();
