@@ -1,7 +1,8 @@
 //! State in Valkey or Redis, which several gateways share: `[state] url`.
 //!
 //! Steps that must happen together are one request ([`scripts`]), which the server runs as one step. Records are
-//! compared by their octets. Every request may be sent twice without harm, so a request is sent again if its answer is lost.
+//! compared by their octets. Every request may be sent twice without harm, so a request is sent again if its answer is
+//! lost.
 
 mod checks;
 mod connect;
@@ -371,12 +372,16 @@ impl Shared {
             return Err(self.strange(&answer));
         };
         let is_ours = |holder: &Value| matches!(holder, Value::BulkString(holder) if holder == name);
-        if !holders.iter().all(|holder| *holder == Value::Nil || is_ours(holder)) {
-            // Another session has one of the locks. This session may have got the other one.
-            if holders.iter().any(|holder| *holder == Value::Nil || is_ours(holder)) {
+        let is_others = |holder: &Value| matches!(holder, Value::BulkString(holder) if holder != name);
+        if holders.iter().any(is_others) {
+            // This session may have got the other lock.
+            if !holders.iter().all(is_others) {
                 self.give_up(holding, Vec::new()).await?;
             }
             return Ok(Entered::Busy);
+        }
+        if !holders.iter().all(|holder| *holder == Value::Nil || is_ours(holder)) {
+            return Err(self.strange(&answer));
         }
         // A lock that this session had already keeps its old time, unless it is renewed.
         if holders.iter().any(is_ours) && self.extend(holding).await != Renewed::Held {
