@@ -87,6 +87,8 @@ fn play(dovecot: &Dovecot, user: &str, events: Vec<Event>) -> Result<(), TestCas
     let state = TempDir::new().unwrap();
     let mut imap = dovecot.imap(user);
     let mut gateway = start(dovecot, user, &state);
+    // Of this gateway.
+    let mut sessions = 0;
     let mut model = Model::default();
     for event in events {
         match event {
@@ -114,7 +116,9 @@ fn play(dovecot: &Dovecot, user: &str, events: Vec<Event>) -> Result<(), TestCas
                 if restart {
                     gateway.stop();
                     gateway = start(dovecot, user, &state);
+                    sessions = 0;
                 }
+                sessions += 1;
                 let hidden = &mut model.hidden[device];
                 let visible = model.mails.iter().copied().filter(|mail| !hidden.contains(mail));
                 let visible: Vec<usize> = visible.collect();
@@ -137,6 +141,8 @@ fn play(dovecot: &Dovecot, user: &str, events: Vec<Event>) -> Result<(), TestCas
                     hidden.extend(deleted);
                 } else {
                     drop(pop);
+                    // Until the gateway has noticed, the maildrop is in use.
+                    gateway.sessions(sessions);
                 }
             }
         }
