@@ -1055,7 +1055,8 @@ fn take(lock: &[u8], name: &[u8; 16], lease: &str) -> Cmd {
     command
 }
 
-/// What an answer to GET says about an index: an index in pieces is not a string.
+/// What the answer to GET tells about an index. If the index is in pieces, the key has no string, and the server answers
+/// with an error.
 fn known_index(mailbox: &MailboxName, answer: &Value) -> KnownIndex {
     match answer {
         Value::BulkString(value) => split(value)

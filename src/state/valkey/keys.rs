@@ -156,12 +156,18 @@ pub(super) enum Found {
 
 /// The first 96 bits of the SHA-256 of `names`, in base64.
 fn short(names: &[&str]) -> String {
-    let mut octets = Vec::with_capacity(names.iter().map(|name| size_of::<u64>() + name.len()).sum());
-    for name in names {
-        octets.extend_from_slice(&(name.len() as u64).to_le_bytes());
-        octets.extend_from_slice(name.as_bytes());
+    BASE64.encode(&digest(&SHA256, &framed(names)).as_ref()[..12])
+}
+
+/// All of `parts`, each after its length, so that no two lists of parts give the same octets.
+pub(super) fn framed<T: AsRef<[u8]>>(parts: &[T]) -> Vec<u8> {
+    let parts = || parts.iter().map(AsRef::as_ref);
+    let mut octets = Vec::with_capacity(parts().map(|part| size_of::<u64>() + part.len()).sum());
+    for part in parts() {
+        octets.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        octets.extend_from_slice(part);
     }
-    BASE64.encode(&digest(&SHA256, &octets).as_ref()[..12])
+    octets
 }
 
 /// The slot of a cluster that has `key`: CRC-16 (XMODEM) of the text in its first braces, or of the whole key if there

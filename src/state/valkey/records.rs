@@ -8,6 +8,7 @@ use super::{
     super::{
         Consent, Kept, KeptDigest, MailboxName, Marks, Past, PendingMove, Unavailable, envelope, part::Kind, table::Key,
     },
+    keys::framed,
     scripts::sha1,
 };
 
@@ -117,12 +118,7 @@ pub(super) fn digest(mailbox: &MailboxName, login: &str, kept: &Kept) -> Option<
 
 /// The digest of sealed records: past, removal under way, marks of the login.
 pub(super) fn digest_of(records: [&[u8]; 3]) -> KeptDigest {
-    let mut all = Vec::with_capacity(records.iter().map(|record| size_of::<u64>() + record.len()).sum());
-    for record in records {
-        all.extend_from_slice(&(record.len() as u64).to_le_bytes());
-        all.extend_from_slice(record);
-    }
-    KeptDigest(sha1(&all).into())
+    KeptDigest(sha1(&framed(&records)).into())
 }
 
 #[cfg(test)]
