@@ -19,7 +19,7 @@ use crate::support::{
 
 /// The locks that are held.
 fn locks(redis: &Redis) -> Vec<String> {
-    let answer = redis.say("KEYS *:l*");
+    let answer = redis.say("KEYS *}:l*");
     answer
         .lines()
         .filter(|line| line.contains(':') && !line.starts_with('*'))
