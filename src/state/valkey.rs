@@ -1055,8 +1055,8 @@ fn take(lock: &[u8], name: &[u8; 16], lease: &str) -> Cmd {
     command
 }
 
-/// What the answer to GET tells about an index. If the index is in pieces, the key has no string, and the server answers
-/// with an error.
+/// Reads an index from the server's answer to GET. An index in pieces is a hash, and the server answers GET of a hash with
+/// an error.
 fn known_index(mailbox: &MailboxName, answer: &Value) -> KnownIndex {
     match answer {
         Value::BulkString(value) => split(value)

@@ -159,7 +159,7 @@ fn short(names: &[&str]) -> String {
     BASE64.encode(&digest(&SHA256, &framed(names)).as_ref()[..12])
 }
 
-/// All of `parts`, each after its length, so that no two lists of parts give the same octets.
+/// Joins `parts`, with the length of each part before it. Two different lists never give the same octets.
 pub(super) fn framed<T: AsRef<[u8]>>(parts: &[T]) -> Vec<u8> {
     let parts = || parts.iter().map(AsRef::as_ref);
     let mut octets = Vec::with_capacity(parts().map(|part| size_of::<u64>() + part.len()).sum());

@@ -117,7 +117,7 @@ async fn send(mut connection: MultiplexedConnection, jobs: Vec<Job>, replicas: u
     };
     let mut answers = answers.into_iter();
     for (count, done) in waiting {
-        // If the server has sent too few answers, the callers learn of it because their channels end.
+        // If the server has sent too few answers, the drop of `done` tells the remaining callers.
         if answers.len() < count {
             return;
         }
