@@ -108,8 +108,7 @@ impl Dovecot {
         if greets(dovecot.address, &mut dovecot.server) {
             return Some(dovecot);
         }
-        let log = std::fs::read_to_string(dovecot.directory.path().join("log")).unwrap_or_default();
-        eprintln!("dovecot did not start:\n{log}");
+        eprintln!("dovecot did not start:\n{}", dovecot.log());
         None
     }
 
@@ -146,6 +145,11 @@ impl Dovecot {
         chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
     }
 
+    fn log(&self) -> String {
+        let log = std::fs::read(self.directory.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// Puts these messages into the INBOX of `user`.
     pub fn user_with(&self, user: &str, messages: &[impl AsRef<[u8]>]) -> Imap {
         let mut imap = self.imap(user);
@@ -161,6 +165,9 @@ impl Drop for Dovecot {
             let _ = self.server.kill();
         }
         let _ = self.server.wait();
+        if std::thread::panicking() {
+            eprintln!("log of dovecot:\n{}", self.log());
+        }
     }
 }
 
