@@ -216,13 +216,10 @@ impl Shared {
         if !self.link.waits(care) {
             return self.noted(self.link.ask(key, &request, care).await, care);
         }
-        let note = self.unconfirmed.note(key);
+        let write = self.unconfirmed.begin(key);
         let answer = self.link.ask(key, &request, care).await;
         if answer.is_ok() {
-            self.unconfirmed.forget(key, note);
-        } else {
-            // The server may have made this write after others that are confirmed.
-            self.unconfirmed.note(key);
+            write.confirmed();
         }
         self.noted(answer, care)
     }
@@ -230,16 +227,16 @@ impl Shared {
     /// See [`StateStore::confirm`].
     async fn confirm(&self, mailbox: &MailboxName) -> Result<(), Unavailable> {
         let key = self.keys.mailbox(mailbox);
-        let Some(note) = self.unconfirmed.of(&key) else {
+        let Some(last_failure) = self.unconfirmed.of(&key) else {
             return Ok(());
         };
         // Replicas receive writes in their order, so one that has this write has all earlier ones too.
         let mut command = redis::cmd("SET");
         command.arg(self.keys.confirmation(mailbox)).arg(1).arg("EX").arg(1);
-        // Without a note of its own: if this fails, that of the earlier write stays.
+        // This is no such write itself: if it fails, the doubt about the earlier one stays.
         let answer = self.link.ask(&key, &command.into(), Care::Durable).await;
         self.noted(answer, Care::Durable)?;
-        self.unconfirmed.forget(&key, note);
+        self.unconfirmed.settle(&key, last_failure);
         Ok(())
     }
 

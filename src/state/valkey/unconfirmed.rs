@@ -6,58 +6,95 @@ use std::{
 };
 
 /// The keys with a write that must not be lost and that has not been confirmed: it is under way or has failed. The
-/// server may have made it nevertheless. Only keys of mailboxes are ever asked for; notes of tokens, of which there are
-/// few, stay.
+/// server may have made it nevertheless. Only keys of mailboxes are ever asked for; failures of tokens, of which there
+/// are few, stay.
 #[derive(Debug, Default)]
-pub(super) struct Unconfirmed(Mutex<Notes>);
+pub(super) struct Unconfirmed(Mutex<Doubts>);
 
 #[derive(Debug, Default)]
-struct Notes {
-    count: u64,
-    /// The number of the last note of each key.
-    last: HashMap<Vec<u8>, u64>,
+struct Doubts {
+    /// How many writes have failed.
+    failures: u64,
+    keys: HashMap<Vec<u8>, Doubt>,
 }
 
-/// A note of a key.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Note {
-    number: u64,
-    /// Whether the key had no note before.
-    is_alone: bool,
+/// What is not known of a key.
+#[derive(Debug, Default)]
+struct Doubt {
+    /// How many writes are under way.
+    under_way: usize,
+    last_failure: Option<Failure>,
+}
+
+/// The number of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failure(u64);
+
+/// A write that has begun. It has failed unless it is confirmed before it is dropped.
+#[derive(Debug)]
+pub(super) struct Write<'a> {
+    unconfirmed: &'a Unconfirmed,
+    key: &'a [u8],
+    is_confirmed: bool,
+}
+
+impl Write<'_> {
+    /// The replicas have confirmed the write.
+    pub(super) fn confirmed(mut self) {
+        self.is_confirmed = true;
+    }
+}
+
+impl Drop for Write<'_> {
+    fn drop(&mut self) {
+        self.unconfirmed.change(self.key, |doubt, failures| {
+            doubt.under_way -= 1;
+            if !self.is_confirmed {
+                *failures += 1;
+                doubt.last_failure = Some(Failure(*failures));
+            }
+        });
+    }
 }
 
 impl Unconfirmed {
-    /// Notes that a write to `key` begins or has failed.
-    pub(super) fn note(&self, key: &[u8]) -> Note {
-        self.with(|notes| {
-            notes.count += 1;
-            let before = notes.last.insert(key.to_vec(), notes.count);
-            Note {
-                number: notes.count,
-                is_alone: before.is_none(),
-            }
-        })
+    /// A write to `key` begins.
+    pub(super) fn begin<'a>(&'a self, key: &'a [u8]) -> Write<'a> {
+        self.change(key, |doubt, _| doubt.under_way += 1);
+        Write {
+            unconfirmed: self,
+            key,
+            is_confirmed: false,
+        }
     }
 
-    /// The last note of `key`, if any.
-    pub(super) fn of(&self, key: &[u8]) -> Option<Note> {
-        self.with(|notes| {
-            let number = *notes.last.get(key)?;
-            Some(Note { number, is_alone: true })
-        })
+    /// Whether a write to `key` is not confirmed, and if so the last one that has failed.
+    pub(super) fn of(&self, key: &[u8]) -> Option<Option<Failure>> {
+        self.with(|doubts| Some(doubts.keys.get(key)?.last_failure))
     }
 
-    /// Forgets `note`: its write, or a later one to the same server, was confirmed. The note stays if the key had a note
-    /// before it or has a newer one, because those writes are not known to be confirmed.
-    pub(super) fn forget(&self, key: &[u8], note: Note) {
-        self.with(|notes| {
-            if note.is_alone && notes.last.get(key) == Some(&note.number) {
-                notes.last.remove(key);
+    /// All writes up to `last`, which [`Self::of`] has told, were confirmed by a later one to the same server. Not so a
+    /// write that is still under way: it may reach the server after that.
+    pub(super) fn settle(&self, key: &[u8], last: Option<Failure>) {
+        self.change(key, |doubt, _| {
+            if doubt.last_failure == last {
+                doubt.last_failure = None;
             }
         });
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Notes) -> T) -> T {
+    /// Changes the doubt about `key`, given the number of failures.
+    fn change(&self, key: &[u8], change: impl FnOnce(&mut Doubt, &mut u64)) {
+        self.with(|doubts| {
+            let doubt = doubts.keys.entry(key.to_vec()).or_default();
+            change(doubt, &mut doubts.failures);
+            if doubt.under_way == 0 && doubt.last_failure.is_none() {
+                doubts.keys.remove(key);
+            }
+        });
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Doubts) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -67,35 +104,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_that_is_confirmed_is_forgotten() {
+    fn a_write_that_is_confirmed_leaves_no_doubt() {
         let unconfirmed = Unconfirmed::default();
-        let note = unconfirmed.note(b"a");
+        let write = unconfirmed.begin(b"a");
         assert!(unconfirmed.of(b"a").is_some() && unconfirmed.of(b"b").is_none());
-        unconfirmed.forget(b"a", note);
+        write.confirmed();
         assert!(unconfirmed.of(b"a").is_none());
     }
 
     #[test]
-    fn a_confirmation_forgets_no_other_write() {
+    fn a_confirmation_is_of_no_other_write() {
         // Another write begins while this one is under way, and fails.
         let unconfirmed = Unconfirmed::default();
-        let first = unconfirmed.note(b"a");
-        unconfirmed.note(b"a");
-        unconfirmed.note(b"a");
-        unconfirmed.forget(b"a", first);
+        let first = unconfirmed.begin(b"a");
+        drop(unconfirmed.begin(b"a"));
+        first.confirmed();
         assert!(unconfirmed.of(b"a").is_some());
 
         // One has failed before.
-        let second = unconfirmed.note(b"a");
-        unconfirmed.forget(b"a", second);
+        unconfirmed.begin(b"a").confirmed();
         assert!(unconfirmed.of(b"a").is_some());
 
         // One fails while all that failed before are being confirmed.
         let known = unconfirmed.of(b"a").unwrap();
-        unconfirmed.note(b"a");
-        unconfirmed.forget(b"a", known);
+        drop(unconfirmed.begin(b"a"));
+        unconfirmed.settle(b"a", known);
         let known = unconfirmed.of(b"a").unwrap();
-        unconfirmed.forget(b"a", known);
+        unconfirmed.settle(b"a", known);
+        assert!(unconfirmed.of(b"a").is_none());
+
+        // One is under way meanwhile: it may have reached the server afterwards.
+        let write = unconfirmed.begin(b"a");
+        let known = unconfirmed.of(b"a").unwrap();
+        unconfirmed.settle(b"a", known);
+        assert!(unconfirmed.of(b"a").is_some());
+        write.confirmed();
         assert!(unconfirmed.of(b"a").is_none());
     }
 }
