@@ -67,6 +67,12 @@ enum Command {
         #[arg(long, value_name = "ADDR:PORT", requires = "upstream", default_value = LISTEN)]
         listen: SocketAddr,
     },
+    #[command(flatten)]
+    Other(OtherCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum OtherCommand {
     /// Make a running gateway read its configuration again, as SIGHUP does; if that fails, say why
     #[cfg(unix)]
     Reload,
@@ -198,29 +204,41 @@ impl Cli {
     /// the system: `serve` calls it after bursts of sessions.
     pub fn run(self, give_back: fn()) -> Result<(), Failure> {
         sandbox::hide_memory();
-        match self.command {
+        let Self { command, config } = self;
+        match command {
             Command::Serve {
                 upstream: Some(url),
                 listen,
             } => serve::run(move || Config::forward(&url, listen), give_back),
-            Command::Serve { upstream: None, .. } => serve::run(move || load(self.config.clone()), give_back),
+            Command::Serve { upstream: None, .. } => serve::run(move || load(config.clone()), give_back),
+            Command::Other(command) => command.run(config),
+        }
+    }
+}
+
+impl OtherCommand {
+    /// Runs the command. This is never made a part of [`Cli::run`]: that would have 120 KB of stack for all these commands,
+    /// and `serve` would hold them as long as it runs.
+    #[inline(never)]
+    fn run(self, config: Option<PathBuf>) -> Result<(), Failure> {
+        match self {
             #[cfg(unix)]
-            Command::Reload => {
-                let loaded = load(self.config).map_err(reload::unread)?;
+            Self::Reload => {
+                let loaded = load(config).map_err(reload::unread)?;
                 block_on(async { reload::run(&loaded.config).await })
             }
             #[cfg(unix)]
-            Command::Sessions { json } => block_on(async { sessions::run(&load(self.config)?.config, json).await }),
+            Self::Sessions { json } => block_on(async { sessions::run(&load(config)?.config, json).await }),
             #[cfg(unix)]
-            Command::Trace { login } => block_on(async { trace::run(&load(self.config)?.config, login).await }),
-            Command::Check { keys: true, json, .. } => check::keys(json),
-            Command::Check { connect, retention, .. } => block_on(check::run(load(self.config)?, connect, retention)),
-            Command::Doctor { login } => {
-                let config = load(self.config)?.config;
+            Self::Trace { login } => block_on(async { trace::run(&load(config)?.config, login).await }),
+            Self::Check { keys: true, json, .. } => check::keys(json),
+            Self::Check { connect, retention, .. } => block_on(check::run(load(config)?, connect, retention)),
+            Self::Doctor { login } => {
+                let config = load(config)?.config;
                 block_on(doctor::run(&config, &login))
             }
-            Command::State { login, reset, folder } => {
-                let config = load(self.config)?.config;
+            Self::State { login, reset, folder } => {
+                let config = load(config)?.config;
                 block_on(state::run(
                     &config,
                     login.as_deref(),
@@ -228,9 +246,9 @@ impl Cli {
                     folder.as_deref(),
                 ))
             }
-            Command::Backup { file, force } => block_on(backup::save(&load(self.config)?.config, &file, force)),
-            Command::Restore { file } => block_on(backup::restore(&load(self.config)?.config, &file)),
-            Command::SignIn {
+            Self::Backup { file, force } => block_on(backup::save(&load(config)?.config, &file, force)),
+            Self::Restore { file } => block_on(backup::restore(&load(config)?.config, &file)),
+            Self::SignIn {
                 account,
                 browser,
                 list: _,
@@ -242,10 +260,10 @@ impl Cli {
                     (None, Some(login)) => sign_in::Action::Forget { login },
                     (None, None) => sign_in::Action::List { json },
                 };
-                block_on(sign_in::run(&load(self.config)?.config, action))
+                block_on(sign_in::run(&load(config)?.config, action))
             }
-            Command::Demo { listen } => block_on(demo::run(listen)),
-            Command::Health {
+            Self::Demo { listen } => block_on(demo::run(listen)),
+            Self::Health {
                 address: Some(address), ..
             } => {
                 let door = Door {
@@ -255,8 +273,8 @@ impl Cli {
                 };
                 block_on(health::run([door]))
             }
-            Command::Health { address: None, strict } => {
-                let config = load(self.config)?.config;
+            Self::Health { address: None, strict } => {
+                let config = load(config)?.config;
                 block_on(async {
                     health::run(config.listeners.iter().map(Door::from)).await?;
                     if strict {
@@ -266,11 +284,11 @@ impl Cli {
                     }
                 })
             }
-            Command::HashPassword => hash_password::run(),
-            Command::Init => init::run(&named(self.config).unwrap_or_else(|| CONFIG.into())),
-            Command::Completions { shell } => man::completions(shell),
-            Command::Man { dir: Some(dir), .. } => man::write_all(&dir),
-            Command::Man { command, dir: None } => man::print(command.as_deref()),
+            Self::HashPassword => hash_password::run(),
+            Self::Init => init::run(&named(config).unwrap_or_else(|| CONFIG.into())),
+            Self::Completions { shell } => man::completions(shell),
+            Self::Man { dir: Some(dir), .. } => man::write_all(&dir),
+            Self::Man { command, dir: None } => man::print(command.as_deref()),
         }
     }
 }
@@ -278,7 +296,8 @@ impl Cli {
 /// Runs `work` on a runtime with several threads.
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(work);
+    // In a box: the stack would hold a copy for each function that it is passed to, as long as the work lasts.
+    let result = runtime.block_on(Box::pin(work));
     // Tasks that still run are not waited for: after the drain, no device depends on them.
     runtime.shutdown_background();
     result
