@@ -125,8 +125,16 @@ mod tests {
         for chunk in chunks {
             encoder.encode(chunk, &mut out);
         }
-        encoder.finish(&mut out);
+        assert_eq!(encoder.finish(&mut out), delivered(&out), "{}", out.escape_ascii());
         out
+    }
+
+    /// The octets of the message as a device counts them: without the last dot, and without the dots that were added.
+    fn delivered(reply: &[u8]) -> Octets {
+        let content = reply.strip_suffix(b".\r\n").unwrap();
+        let lines = content.split_inclusive(|&octet| octet == b'\n');
+        let octets = lines.map(|line| line.len() - usize::from(line.starts_with(b".")));
+        Octets(octets.sum::<usize>() as u64)
     }
 
     /// The same rules, one octet at a time.
@@ -184,6 +192,14 @@ mod tests {
         let out = encoded(&[&body]);
         assert_eq!(out.len(), body.len() + 5);
         assert!(out.ends_with(b"x\r\n.\r\n"));
+    }
+
+    #[test]
+    fn a_line_end_between_two_blocks_is_seen() {
+        for length in BLOCK - 4..2 * BLOCK + 4 {
+            let body = [&vec![b'a'; length][..], b"\r\n.b\r\n.c\n"].concat();
+            assert_eq!(encoded(&[&body]), reference(&body), "{length}");
+        }
     }
 
     proptest! {
