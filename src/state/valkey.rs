@@ -233,7 +233,7 @@ impl Shared {
         // Replicas receive writes in their order, so one that has this write has all earlier ones too.
         let mut command = redis::cmd("SET");
         command.arg(self.keys.confirmation(mailbox)).arg(1).arg("EX").arg(1);
-        // This is no such write itself: if it fails, the doubt about the earlier one stays.
+        // `unconfirmed` is not told of this write: if it fails, the doubt about the earlier ones stays as it is.
         let answer = self.link.ask(&key, &command.into(), Care::Durable).await;
         self.noted(answer, Care::Durable)?;
         self.unconfirmed.settle(&key, last_failure);

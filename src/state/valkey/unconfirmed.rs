@@ -18,17 +18,17 @@ struct Doubts {
     keys: HashMap<Vec<u8>, Doubt>,
 }
 
-/// What is not known of a key.
+/// Why a key is in doubt. At least one of these is so.
 #[derive(Debug, Default)]
 struct Doubt {
     /// How many writes are under way.
     under_way: usize,
-    last_failure: Option<Failure>,
+    last_failure: Option<FailureNumber>,
 }
 
-/// The number of a failure.
+/// The number of a write that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Failure(u64);
+pub(super) struct FailureNumber(u64);
 
 /// A write that has begun. It has failed unless it is confirmed before it is dropped.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Drop for Write<'_> {
             doubt.under_way -= 1;
             if !self.is_confirmed {
                 *failures += 1;
-                doubt.last_failure = Some(Failure(*failures));
+                doubt.last_failure = Some(FailureNumber(*failures));
             }
         });
     }
@@ -68,14 +68,15 @@ impl Unconfirmed {
         }
     }
 
-    /// Whether a write to `key` is not confirmed, and if so the last one that has failed.
-    pub(super) fn of(&self, key: &[u8]) -> Option<Option<Failure>> {
+    /// `None` if no write to `key` is in doubt; otherwise the last one that has failed, or `Some(None)` if none has.
+    pub(super) fn of(&self, key: &[u8]) -> Option<Option<FailureNumber>> {
         self.with(|doubts| Some(doubts.keys.get(key)?.last_failure))
     }
 
-    /// All writes up to `last`, which [`Self::of`] has told, were confirmed by a later one to the same server. Not so a
-    /// write that is still under way: it may reach the server after that.
-    pub(super) fn settle(&self, key: &[u8], last: Option<Failure>) {
+    /// Ends the doubt about the writes that had failed when [`Self::of`] returned `last`: a later write was confirmed,
+    /// and replicas have all writes before it. A write that is still under way stays in doubt, because it may reach the
+    /// server later. (So may a failed write whose connection was lost. This is not noticed.)
+    pub(super) fn settle(&self, key: &[u8], last: Option<FailureNumber>) {
         self.change(key, |doubt, _| {
             if doubt.last_failure == last {
                 doubt.last_failure = None;
@@ -83,7 +84,8 @@ impl Unconfirmed {
         });
     }
 
-    /// Changes the doubt about `key`, given the number of failures.
+    /// Lets `change` alter the doubt about `key`, and count a failure. Then removes the doubt if there is no reason for
+    /// it.
     fn change(&self, key: &[u8], change: impl FnOnce(&mut Doubt, &mut u64)) {
         self.with(|doubts| {
             let doubt = doubts.keys.entry(key.to_vec()).or_default();
@@ -121,7 +123,7 @@ mod tests {
         first.confirmed();
         assert!(unconfirmed.of(b"a").is_some());
 
-        // One has failed before.
+        // A write has failed before the one that is confirmed.
         unconfirmed.begin(b"a").confirmed();
         assert!(unconfirmed.of(b"a").is_some());
 
@@ -133,7 +135,7 @@ mod tests {
         unconfirmed.settle(b"a", known);
         assert!(unconfirmed.of(b"a").is_none());
 
-        // One is under way meanwhile: it may have reached the server afterwards.
+        // A write is under way during the confirmation: it may reach the server after it.
         let write = unconfirmed.begin(b"a");
         let known = unconfirmed.of(b"a").unwrap();
         unconfirmed.settle(b"a", known);
