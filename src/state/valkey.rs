@@ -227,16 +227,16 @@ impl Shared {
     /// See [`StateStore::confirm`].
     async fn confirm(&self, mailbox: &MailboxName) -> Result<(), Unavailable> {
         let key = self.keys.mailbox(mailbox);
-        let Some(last_failure) = self.unconfirmed.of(&key) else {
+        let Some(doubt) = self.unconfirmed.of(&key) else {
             return Ok(());
         };
         // Replicas receive writes in their order, so one that has this write has all earlier ones too.
         let mut command = redis::cmd("SET");
         command.arg(self.keys.confirmation(mailbox)).arg(1).arg("EX").arg(1);
-        // `unconfirmed` is not told of this write: if it fails, the doubt about the earlier ones stays as it is.
+        // `unconfirmed` does not note this write. If this write fails, the doubt about the earlier writes stays.
         let answer = self.link.ask(&key, &command.into(), Care::Durable).await;
         self.noted(answer, Care::Durable)?;
-        self.unconfirmed.settle(&key, last_failure);
+        self.unconfirmed.settle(&key, doubt);
         Ok(())
     }
 

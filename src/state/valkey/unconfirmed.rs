@@ -18,17 +18,14 @@ struct Doubts {
     keys: HashMap<Vec<u8>, Doubt>,
 }
 
-/// Why a key is in doubt. At least one of these is so.
-#[derive(Debug, Default)]
-struct Doubt {
+/// Why a key is in doubt: writes are under way, or have failed.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Doubt {
     /// How many writes are under way.
     under_way: usize,
-    last_failure: Option<FailureNumber>,
+    /// The number of the last write that has failed, in the order in which writes fail.
+    last_failure: Option<u64>,
 }
-
-/// The number of a write that has failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FailureNumber(u64);
 
 /// A write that has begun. It has failed unless it is confirmed before it is dropped.
 #[derive(Debug)]
@@ -51,7 +48,7 @@ impl Drop for Write<'_> {
             doubt.under_way -= 1;
             if !self.is_confirmed {
                 *failures += 1;
-                doubt.last_failure = Some(FailureNumber(*failures));
+                doubt.last_failure = Some(*failures);
             }
         });
     }
@@ -68,24 +65,24 @@ impl Unconfirmed {
         }
     }
 
-    /// `None` if no write to `key` is in doubt; otherwise the last one that has failed, or `Some(None)` if none has.
-    pub(super) fn of(&self, key: &[u8]) -> Option<Option<FailureNumber>> {
-        self.with(|doubts| Some(doubts.keys.get(key)?.last_failure))
+    /// The doubt about `key`; `None` if all writes to `key` were confirmed.
+    pub(super) fn of(&self, key: &[u8]) -> Option<Doubt> {
+        self.with(|doubts| doubts.keys.get(key).copied())
     }
 
-    /// Ends the doubt about the writes that had failed when [`Self::of`] returned `last`: a later write was confirmed,
-    /// and replicas have all writes before it. A write that is still under way stays in doubt, because it may reach the
-    /// server later. (So may a failed write whose connection was lost. This is not noticed.)
-    pub(super) fn settle(&self, key: &[u8], last: Option<FailureNumber>) {
+    /// Ends the doubt about the writes that had failed when [`Self::of`] returned `known`: a later write was confirmed,
+    /// and replicas have all writes before that one. A write that is still under way stays in doubt, because that write
+    /// may reach the server later. (A failed write whose connection was lost may do so too. Nobody notices that.)
+    pub(super) fn settle(&self, key: &[u8], known: Doubt) {
         self.change(key, |doubt, _| {
-            if doubt.last_failure == last {
+            if doubt.last_failure == known.last_failure {
                 doubt.last_failure = None;
             }
         });
     }
 
-    /// Lets `change` alter the doubt about `key`, and count a failure. Then removes the doubt if there is no reason for
-    /// it.
+    /// Calls `change` with the doubt about `key` and with the count of failures. Then removes the doubt if no write is
+    /// under way and no failure is left.
     fn change(&self, key: &[u8], change: impl FnOnce(&mut Doubt, &mut u64)) {
         self.with(|doubts| {
             let doubt = doubts.keys.entry(key.to_vec()).or_default();
@@ -135,7 +132,7 @@ mod tests {
         unconfirmed.settle(b"a", known);
         assert!(unconfirmed.of(b"a").is_none());
 
-        // A write is under way during the confirmation: it may reach the server after it.
+        // A write is under way during the confirmation. That write may reach the server after the confirmation.
         let write = unconfirmed.begin(b"a");
         let known = unconfirmed.of(b"a").unwrap();
         unconfirmed.settle(b"a", known);
