@@ -14,7 +14,7 @@ use super::{
     PASSWORD,
     certificates::Certificates,
     imap::Imap,
-    process::{free_port, greets},
+    process::{free_port, greets, text_of},
     require_program, signal,
 };
 
@@ -146,8 +146,7 @@ impl Dovecot {
     }
 
     fn log(&self) -> String {
-        let log = std::fs::read(self.directory.path().join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
+        text_of(&self.directory.path().join("log"))
     }
 
     /// Puts these messages into the INBOX of `user`.

@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::Child,
     time::{Duration, Instant},
 };
@@ -25,6 +26,12 @@ impl Drop for Process {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
+}
+
+/// The text of a log; empty if the file cannot be read.
+pub fn text_of(log: &Path) -> String {
+    let octets = std::fs::read(log).unwrap_or_default();
+    String::from_utf8_lossy(&octets).into_owned()
 }
 
 /// Waits until the server sends its greeting, in IMAP or POP3; `false` if its process has ended instead.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::{Running, installed};
 use crate::support::{
     PATIENCE,
-    process::{free_port, greets},
+    process::{free_port, greets, text_of},
     test_name,
 };
 
@@ -135,8 +135,7 @@ impl Root {
     }
 
     fn log(&self) -> String {
-        let log = fs::read(self.path("log")).unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
+        text_of(&self.path("log"))
     }
 }
 
