@@ -217,8 +217,8 @@ impl Cli {
 }
 
 impl OtherCommand {
-    /// Runs the command. This must stay a function of its own: as a part of [`Cli::run`], these commands would need
-    /// 120 KB of its stack, and `serve` would occupy that as long as it runs.
+    /// Runs the command. The compiler must not make this function a part of [`Cli::run`]. If it did, the stack of
+    /// [`Cli::run`] would have 120 KB for these commands, and `serve` would keep that memory as long as it runs.
     #[inline(never)]
     fn run(self, config: Option<PathBuf>) -> Result<(), Failure> {
         match self {
@@ -296,8 +296,8 @@ impl OtherCommand {
 /// Runs `work` on a runtime with several threads.
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    // In a box: otherwise each function that `work` is passed to would keep a copy of it on the stack until it is done.
-    // (Tokio makes a box itself, but only for more than 16 KB.)
+    // In a box. Without the box, each function that gets `work` would keep a copy of `work` on the stack until the work
+    // is done. (Tokio makes such a box only if `work` takes more than 16 KB.)
     let result = runtime.block_on(Box::pin(work));
     // Tasks that still run are not waited for: after the drain, no device depends on them.
     runtime.shutdown_background();
