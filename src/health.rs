@@ -118,6 +118,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Certificate, ClientCertificates},
+        free_port::free_port,
         tls::Acceptor,
     };
 
@@ -167,10 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_port_is_not() {
-        let address = {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            listener.local_addr().unwrap()
-        };
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         assert!(ask(door(address)).await.is_err());
     }
 

@@ -23,6 +23,8 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 mod doctor;
+#[cfg(test)]
+mod free_port;
 mod gateway;
 mod health;
 mod http;

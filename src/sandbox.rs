@@ -203,6 +203,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::free_port::free_port;
 
     /// Runs `work` confined, in a thread of its own: the other threads of the test are not confined.
     fn confined<T: Send + 'static>(needs: Needs, work: impl FnOnce(Boundary) -> T + Send + 'static) -> T {
@@ -225,7 +226,7 @@ mod tests {
         fs::write(path("archive/1.pem"), "1").unwrap();
         fs::write(path("other/secret"), "x").unwrap();
         std::os::unix::fs::symlink("../archive/1.pem", path("live/cert.pem")).unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let free = free_port();
         let needs = Needs {
             files: vec![path("live/cert.pem"), path("missing/file")],
             writable: vec![path("state")],

@@ -55,10 +55,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("config", &[]),
     ("telemetry", &[]),
+    ("free_port", &[]),
 ];
 
 /// Anyone may import these.
-const LEAVES: &[&str] = &["config", "telemetry", "types"];
+const LEAVES: &[&str] = &["config", "free_port", "telemetry", "types"];
 
 /// Crates that only one place names.
 const CONFINED: &[(&str, &str)] = &[

@@ -13,6 +13,10 @@ use popgate::config::{
 };
 use rcgen::{CertificateParams, KeyPair};
 
+#[path = "../src/free_port.rs"]
+mod free_port;
+use free_port::free_port;
+
 const EXAMPLE: &str = include_str!("../gateway.toml.example");
 
 /// The example with every commented key in force, and the files it names in `directory`.
@@ -376,15 +380,6 @@ fn hash_password_prints_what_an_account_takes() {
     Config::parse(&text, Path::new("")).unwrap();
 }
 
-/// A port that refuses connections: bound once, and free again.
-fn closed_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 #[test]
 fn connect_tells_what_does_not_work() {
     let directory = tempfile::tempdir().unwrap();
@@ -392,8 +387,8 @@ fn connect_tells_what_does_not_work() {
         "[upstream.a]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"off\"\nlogins = [\"*\"]\n\
          [upstream.b]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"off\"\n\
          [[account]]\nlogin = \"x\"\npassword = \"y\"\nupstream = \"b\"\nupstream_password = \"hunter2\"\n",
-        closed_port(),
-        closed_port()
+        free_port(),
+        free_port()
     );
     std::fs::write(directory.path().join("gateway.toml"), text).unwrap();
     let output = popgate(directory.path(), &["check", "--connect"], &[], "");

@@ -16,6 +16,7 @@ use crate::{
         mail,
         peer::{Peer, Step, send},
         pop::Pop,
+        process::free_port,
     },
 };
 
@@ -187,7 +188,7 @@ fn a_listener_that_does_not_answer_fails_the_examination() {
     let gateway = Setup::new(peer.address()).table(&account("fax", "eva")).start();
     let mut other = gateway.file_with_ports();
     let text = fs::read_to_string(&other).unwrap();
-    let closed = crate::support::process::free_port();
+    let closed = free_port();
     other.set_file_name("other.toml");
     let address = gateway.address().to_string();
     fs::write(&other, text.replace(&address, &format!("127.0.0.1:{closed}"))).unwrap();

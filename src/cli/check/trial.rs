@@ -189,6 +189,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::free_port::free_port;
 
     #[test]
     fn a_certificate_that_ends_soon_and_lacks_a_name() {
@@ -232,13 +233,10 @@ mod tests {
 
     #[tokio::test]
     async fn listeners_that_take_each_others_address() {
-        let free = TcpListener::bind("[::]:0")
-            .and_then(|socket| socket.local_addr())
-            .unwrap();
+        let free = free_port();
         let text = format!(
-            "[[listener]]\naddress = \"[::]:{0}\"\n[[listener]]\naddress = \"0.0.0.0:{0}\"\n\
-             [upstream.home]\nhost = \"a\"\nlogins = [\"*\"]\n",
-            free.port()
+            "[[listener]]\naddress = \"[::]:{free}\"\n[[listener]]\naddress = \"0.0.0.0:{free}\"\n\
+             [upstream.home]\nhost = \"a\"\nlogins = [\"*\"]\n"
         );
         let config = Config::parse(&text, Path::new("")).unwrap();
         let findings = run(&config).await;

@@ -6,7 +6,6 @@ use std::{
     ffi::OsString,
     fs,
     io::{BufRead, BufReader},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -16,6 +15,7 @@ use tempfile::TempDir;
 use super::directory;
 use crate::{
     config::{Secret, SharedState},
+    free_port::free_port,
     state::ValkeyStore,
 };
 
@@ -113,37 +113,32 @@ impl Server {
     }
 
     fn run(program: &Path, settings: impl Fn(u16) -> (String, Vec<String>)) -> Self {
-        for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let dir = directory();
-            let file = dir.path().join("server.conf");
-            let (configuration, arguments) = settings(port);
-            let common = "bind 127.0.0.1\nsave \"\"\nappendonly no\nrepl-diskless-sync-delay 0\n";
-            let is_sentinel = arguments.iter().any(|argument| argument == "--sentinel");
-            let common = if is_sentinel { "bind 127.0.0.1\n" } else { common };
-            fs::write(&file, format!("{common}dir {}\n{configuration}", dir.path().display())).unwrap();
-            let arguments: Vec<OsString> = [file.into_os_string()]
-                .into_iter()
-                .chain(arguments.into_iter().map(OsString::from))
-                .collect();
-            if let Some(process) = launch(program, &arguments) {
-                return Self {
-                    process,
-                    port,
-                    program: program.to_owned(),
-                    arguments,
-                    _dir: dir,
-                };
-            }
+        let port = free_port();
+        let dir = directory();
+        let file = dir.path().join("server.conf");
+        let (configuration, arguments) = settings(port);
+        let common = "bind 127.0.0.1\nsave \"\"\nappendonly no\nrepl-diskless-sync-delay 0\n";
+        let is_sentinel = arguments.iter().any(|argument| argument == "--sentinel");
+        let common = if is_sentinel { "bind 127.0.0.1\n" } else { common };
+        fs::write(&file, format!("{common}dir {}\n{configuration}", dir.path().display())).unwrap();
+        let arguments: Vec<OsString> = [file.into_os_string()]
+            .into_iter()
+            .chain(arguments.into_iter().map(OsString::from))
+            .collect();
+        Self {
+            process: launch(program, &arguments),
+            port,
+            program: program.to_owned(),
+            arguments,
+            _dir: dir,
         }
-        panic!("no server starts: {}", program.display());
     }
 
     /// Kills the server, and starts it again at the same port. It has lost its records then.
     pub(crate) fn restart(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        self.process = launch(&self.program, &self.arguments).expect("the port is free again");
+        self.process = launch(&self.program, &self.arguments);
     }
 
     pub(crate) fn address(&self) -> String {
@@ -162,9 +157,8 @@ impl Server {
     }
 }
 
-/// Starts a program, and waits until it is ready. `None` if it ends instead: another process has taken the port
-/// meanwhile.
-fn launch(program: &Path, arguments: &[OsString]) -> Option<Child> {
+/// Starts a program, and waits until it is ready.
+fn launch(program: &Path, arguments: &[OsString]) -> Child {
     let mut process = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -172,18 +166,18 @@ fn launch(program: &Path, arguments: &[OsString]) -> Option<Child> {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    let is_ready = lines
+    let mut lines = BufReader::new(process.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let log: Vec<_> = lines
         .by_ref()
-        .map_while(Result::ok)
-        .any(|line| READY.iter().any(|ready| line.contains(ready)));
-    if is_ready {
-        // The server must not block on a full pipe.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        return Some(process);
-    }
-    process.wait().unwrap();
-    None
+        .take_while(|line| !READY.iter().any(|ready| line.contains(ready)))
+        .collect();
+    // The server must not block on a full pipe.
+    std::thread::spawn(move || lines.for_each(drop));
+    let ended = process.try_wait().unwrap();
+    assert!(ended.is_none(), "{} has ended:\n{}", program.display(), log.join("\n"));
+    process
 }
 
 impl Drop for Server {

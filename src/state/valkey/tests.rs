@@ -10,11 +10,14 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use super::*;
-use crate::state::{
-    Mailboxes, Marks, Past,
-    tests::{
-        directory, index as long_index,
-        server::{Program, Server, key, open},
+use crate::{
+    free_port::free_port,
+    state::{
+        Mailboxes, Marks, Past,
+        tests::{
+            directory, index as long_index,
+            server::{Program, Server, key, open},
+        },
     },
 };
 
@@ -188,16 +191,29 @@ async fn callers_do_not_queue_for_servers_that_do_not_answer() {
     }
 }
 
+/// The settings of a node. Nodes talk to each other at a port of their own.
+fn in_cluster() -> [String; 4] {
+    ["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()].map(str::to_owned)
+}
+
+/// Makes two nodes of one cluster know each other.
+fn meet(one: &Server, other: &Server) {
+    let answer = say(other.port, "CONFIG GET cluster-port");
+    let port = answer.lines().nth(4).unwrap();
+    let meet = format!("CLUSTER MEET 127.0.0.1 {} {port}", other.port);
+    assert!(say(one.port, &meet).starts_with("+OK"));
+}
+
 /// Three nodes, each with a third of the slots.
 fn cluster(program: Program) -> Option<[Server; 3]> {
-    let first = Server::start(program, &["--cluster-enabled", "yes"])?;
-    let another = || first.beside(|_| vec!["--cluster-enabled".into(), "yes".into()]);
+    let first = Server::start(program, &in_cluster().each_ref().map(String::as_str))?;
+    let another = || first.beside(|_| in_cluster().into());
     let (second, third) = (another(), another());
     let nodes = [first, second, third];
     for (node, range) in nodes.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
         assert!(say(node.port, &format!("CLUSTER ADDSLOTSRANGE {range}")).starts_with("+OK"));
         if node.port != nodes[0].port {
-            say(nodes[0].port, &format!("CLUSTER MEET 127.0.0.1 {}", node.port));
+            meet(&nodes[0], node);
         }
     }
     for node in &nodes {
@@ -274,8 +290,8 @@ async fn a_write_to_a_slot_that_moves_waits_for_replicas_too() {
         let (_, has) = begin_to_move(&nodes, keys::slot(&token));
         let set = store.set_token(&consent(), None, Some(b"one")).await;
         assert_eq!(set, Err(Unavailable::Failed), "{program:?}: there is no replica");
-        let replica = nodes[has].beside(|_| vec!["--cluster-enabled".into(), "yes".into()]);
-        say(replica.port, &format!("CLUSTER MEET 127.0.0.1 {}", nodes[has].port));
+        let replica = nodes[has].beside(|_| in_cluster().into());
+        meet(&replica, &nodes[has]);
         // It is refused until the nodes know each other.
         wait_for(replica.port, &format!("CLUSTER REPLICATE {}", id(&nodes[has])), "+OK");
         wait_for(nodes[has].port, "INFO replication", "state=online");

@@ -16,6 +16,7 @@ use super::{Lab, XOAUTH2, account, lets_in, refuses};
 use crate::support::{
     PATIENCE,
     gateway::{Gateway, Setup},
+    process::free_port,
     provider::TOKEN_MARK,
 };
 
@@ -277,11 +278,8 @@ fn by_a_code() {
 #[test]
 fn a_provider_that_is_down_is_told_of() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let setup = lab.setup(&format!("device_url = \"http://{nowhere}/device\""));
+    let nowhere = free_port();
+    let setup = lab.setup(&format!("device_url = \"http://127.0.0.1:{nowhere}/device\""));
     let gateway = with_page(setup, "");
     let mut browser = Browser::new(&lab, &gateway, "");
     browser.enter();

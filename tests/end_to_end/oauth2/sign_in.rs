@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Lab, SignIn, XOAUTH2, account, lets_in, refuses};
 use crate::support::{
     bearer::Offer,
+    process::free_port,
     provider::{Hold, Provider, TOKEN_MARK},
 };
 
@@ -290,14 +291,11 @@ fn a_consent_for_a_server_that_is_down_is_kept() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     let gateway = lab.by_device().start();
     let file = tempfile::NamedTempFile::new().unwrap();
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nowhere = free_port();
     let text = std::fs::read_to_string(gateway.file()).unwrap();
     let port = format!("port = {}", lab.bearer.address().port());
     assert!(text.contains(&port));
-    std::fs::write(file.path(), text.replace(&port, &format!("port = {}", nowhere.port()))).unwrap();
+    std::fs::write(file.path(), text.replace(&port, &format!("port = {}", nowhere))).unwrap();
     let mut command = SignIn::begin(file.path(), &["pbx"]);
     let code = command.code();
     lab.provider.approve(&code, "eva");
@@ -311,11 +309,7 @@ fn a_consent_for_a_server_that_is_down_is_kept() {
 fn a_redirect_url_that_is_matched_exactly() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     let shown = "https://provider.test/verification_code";
-    let here = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let here = format!("http://localhost:{}/back", here.port());
+    let here = format!("http://localhost:{}/back", free_port());
     lab.provider.book().redirects = vec![shown.to_owned(), here.clone()];
     for (redirect, by_code) in [(shown, true), (shown, false), (here.as_str(), false)] {
         let gateway = lab.by_code_with(&format!("redirect_url = {redirect:?}")).start();

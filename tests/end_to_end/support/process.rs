@@ -1,16 +1,20 @@
-//! Starts servers: finds a port, and waits until the server answers.
+//! Processes of servers: waits until they answer, and ends them.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::Child,
     time::{Duration, Instant},
 };
 
+#[path = "../../../src/free_port.rs"]
+mod free_port;
+
 use super::{
     PATIENCE,
     stream::{Reader, Stream},
 };
+pub(crate) use free_port::free_port;
 
 /// A process that is killed when this is dropped.
 pub struct Process(pub Child);
@@ -20,12 +24,6 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// A port that nobody listens at now. Another program may take it before the server does; then start the server again.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// The text of a log; empty if the file cannot be read.

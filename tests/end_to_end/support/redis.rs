@@ -20,31 +20,29 @@ pub struct Redis {
 impl Redis {
     pub fn start() -> Option<Self> {
         let program = require_program("redis-server")?;
-        loop {
-            let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
-            let mut process = Command::new(&program)
-                .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-                .args(["--port", &port.to_string()])
-                .arg("--dir")
-                .arg(dir.path())
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut lines = BufReader::new(process.stdout.take().unwrap())
-                .lines()
-                .map_while(Result::ok);
-            if lines.any(|line| line.contains("Ready to accept connections")) {
-                std::thread::spawn(move || lines.for_each(drop));
-                return Some(Self {
-                    process,
-                    port,
-                    _dir: dir,
-                });
-            }
-            // Another program has taken the port meanwhile.
-            process.wait().unwrap();
-        }
+        let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
+        let mut process = Command::new(program)
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--port", &port.to_string()])
+            .arg("--dir")
+            .arg(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        assert!(
+            lines.any(|line| line.contains("Ready to accept connections")),
+            "Redis does not start"
+        );
+        std::thread::spawn(move || lines.for_each(drop));
+        Some(Self {
+            process,
+            port,
+            _dir: dir,
+        })
     }
 
     /// Sends a command, and returns the server's answer.

@@ -29,16 +29,12 @@ pub struct Root {
 
 /// Starts a server in a root of its own. `start` gets the root, and the address at which the server must listen.
 pub fn serve(name: &str, start: impl Fn(&mut Root, SocketAddr)) -> Option<Running> {
-    // Another program may take a port between its choice and its use.
-    for _ in 0..5 {
-        let mut root = Root::new()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        start(&mut root, address);
-        if root.greets(address) {
-            return Some((address, Box::new(root)));
-        }
-    }
-    panic!("{name} does not start");
+    let mut root = Root::new()?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    start(&mut root, address);
+    let server = root.children.last_mut().unwrap();
+    assert!(greets(address, server), "{name} does not start");
+    Some((address, Box::new(root)))
 }
 
 impl Root {
@@ -122,16 +118,6 @@ impl Root {
             assert!(Instant::now() < deadline, "no {path}:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
-    }
-
-    /// Waits until the server that was started last sends its greeting; `false` if it has ended instead.
-    fn greets(&mut self, address: SocketAddr) -> bool {
-        let server = self.children.last_mut().unwrap();
-        let greets = greets(address, server);
-        if !greets {
-            eprintln!("the server did not start:\n{}", self.log());
-        }
-        greets
     }
 
     fn log(&self) -> String {
