@@ -9,7 +9,7 @@
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher,
+    hash::{BuildHasher, Hash},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -57,8 +57,7 @@ const REFUSAL: Duration = Duration::from_millis(100);
 /// every limit.
 const CELLS: usize = 1 << 18;
 const ROWS: usize = 2;
-/// Cells in a page. Only pages with a counted failure take memory: 12 MB at most. Each attempt under way takes four
-/// pages more.
+/// Cells in a page. Only pages with a counted failure take memory: 12 MB at most.
 const PAGE: usize = 128;
 
 /// How many octets of a login are counted. Logins that are equal up to there are counted as one.
@@ -92,7 +91,9 @@ struct State {
     /// When pages were last freed, in milliseconds.
     tidied: u64,
     /// Attempts under way, by login and secret: the same secret tried twice at once is one guess.
-    under_way: HashMap<Tag, usize>,
+    under_way: Multiset<Tag>,
+    /// Guesses under way, by the keys of `pairs` and of `logins`. Each counts like a failure until its verdict.
+    guesses: Multiset<u64>,
 }
 
 /// One attempt to log in. If it is dropped without a verdict, as when a device hangs up, it counts as a failure.
@@ -108,7 +109,8 @@ pub struct Attempt {
     is_suspect: bool,
     /// When the verification of the secret began.
     begun: Instant,
-    counted: Option<[Count; 2]>,
+    /// Whether it is one of the guesses under way.
+    is_guess: bool,
     verdict: Option<Verdict>,
 }
 
@@ -144,7 +146,8 @@ impl Throttle {
                 addresses: Counters::new(),
                 all: Window(0),
                 tidied: 0,
-                under_way: HashMap::new(),
+                under_way: Multiset::default(),
+                guesses: Multiset::default(),
             }),
         }))
     }
@@ -156,15 +159,16 @@ impl Throttle {
         let is_proven = self.proven.contains(&tag);
         let mut state = self.lock();
         let keys = state.keys(&login, peer);
-        let is_under_way = state.under_way.contains_key(&tag);
+        state.tidy();
         let is_suspect = state.addresses.count(keys.address, state.now()) > 0;
-        let (delay, counted) = if is_proven || is_under_way {
-            (Duration::ZERO, None)
-        } else {
-            let delay = state.delay(&keys)?;
-            (delay, Some(state.count(&keys)))
-        };
-        *state.under_way.entry(tag).or_default() += 1;
+        let is_guess = !is_proven && state.under_way.count(&tag) == 0;
+        let delay = if is_guess { state.delay(&keys)? } else { Duration::ZERO };
+        if is_guess {
+            // It is counted before it is made, so that many at once do not pass the limits.
+            state.guesses.add(keys.pair);
+            state.guesses.add(keys.login);
+        }
+        state.under_way.add(tag);
         drop(state);
         Some(Attempt {
             throttle: self.clone(),
@@ -175,7 +179,7 @@ impl Throttle {
             delay,
             is_suspect,
             begun: Instant::now(),
-            counted,
+            is_guess,
             verdict: None,
         })
     }
@@ -184,8 +188,7 @@ impl Throttle {
     pub(super) fn count_failure_elsewhere(&self, login: &[u8], peer: IpAddr) {
         let mut state = self.lock();
         let keys = state.keys(login, peer);
-        state.count(&keys);
-        state.confirm(&keys);
+        state.fail(&keys);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -239,38 +242,27 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        match self.verdict {
-            Some(Verdict::Succeeded) => self.throttle.proven.insert(self.tag),
-            Some(Verdict::Failed) => {
-                // The secret was right before and is refused now: from now on it counts like any other.
-                if self.throttle.proven.remove(&self.tag) && self.counted.is_none() {
-                    self.counted = Some(self.throttle.lock().count(&self.keys));
-                }
-            }
-            Some(Verdict::Undecided) | None => {}
+        let proven = &self.throttle.proven;
+        if self.verdict == Some(Verdict::Succeeded) {
+            proven.insert(self.tag);
         }
+        // A secret that was right before and is refused now counts like any other from now on.
+        let is_refused = self.verdict == Some(Verdict::Failed) && proven.remove(&self.tag);
+        let has_failed = is_refused || self.is_guess && matches!(self.verdict, None | Some(Verdict::Failed));
         let mut state = self.throttle.lock();
-        if let Some(number) = state.under_way.get_mut(&self.tag) {
-            *number -= 1;
-            if *number == 0 {
-                state.under_way.remove(&self.tag);
-            }
+        state.under_way.remove(&self.tag);
+        if self.is_guess {
+            state.guesses.remove(&self.keys.pair);
+            state.guesses.remove(&self.keys.login);
         }
-        match (self.verdict, self.counted) {
-            (Some(Verdict::Failed) | None, Some(_)) => {
-                state.confirm(&self.keys);
-                if let Some(quotas) = &self.throttle.quotas {
-                    quotas.tell(Word::Failure {
-                        login: std::mem::take(&mut self.login),
-                        address: self.peer,
-                    });
-                }
+        if has_failed {
+            state.fail(&self.keys);
+            if let Some(quotas) = &self.throttle.quotas {
+                quotas.tell(Word::Failure {
+                    login: std::mem::take(&mut self.login),
+                    address: self.peer,
+                });
             }
-            (Some(Verdict::Succeeded | Verdict::Undecided), Some([pair, login])) => {
-                state.pairs.take_back(pair);
-                state.logins.take_back(login);
-            }
-            (_, None) => {}
         }
     }
 }
@@ -300,9 +292,10 @@ impl State {
         let now = self.now();
         let is_pressed = self.all.count(now) > PRESSURE;
         let is_over = |count: u32, limit: Limit| count > if is_pressed { limit.pressed } else { limit.usual };
-        let here = self.pairs.count(keys.pair, now);
+        let here = self.pairs.count(keys.pair, now) + self.guesses.count(&keys.pair);
+        let of_login = self.logins.count(keys.login, now) + self.guesses.count(&keys.login);
         let is_refused = here > FAILURES
-            || here > 0 && is_over(self.logins.count(keys.login, now), LOGIN_FAILURES)
+            || here > 0 && is_over(of_login, LOGIN_FAILURES)
             || is_over(self.addresses.count(keys.address, now), ADDRESS_FAILURES)
             || keys
                 .site
@@ -314,27 +307,60 @@ impl State {
         Some(doubled.unwrap_or_default().min(LONGEST_DELAY))
     }
 
-    /// Counts an attempt that may fail.
-    fn count(&mut self, keys: &CounterKeys) -> [Count; 2] {
+    /// Frees what is not needed any more, once in a window.
+    fn tidy(&mut self) {
         let now = self.now();
-        if u128::from(now - self.tidied) >= WINDOW.as_millis() {
-            self.tidied = now;
-            for counters in [&mut self.pairs, &mut self.logins, &mut self.addresses] {
-                counters.tidy(now);
-            }
+        if u128::from(now - self.tidied) < WINDOW.as_millis() {
+            return;
         }
-        [self.pairs.add(keys.pair, now), self.logins.add(keys.login, now)]
+        self.tidied = now;
+        for counters in [&mut self.pairs, &mut self.logins, &mut self.addresses] {
+            counters.tidy(now);
+        }
+        self.under_way.0.shrink_to_fit();
+        self.guesses.0.shrink_to_fit();
     }
 
-    /// Counts a failed attempt against its address as well. This waits for the failure, because many devices may log in at once
-    /// from one address.
-    fn confirm(&mut self, keys: &CounterKeys) {
+    /// Counts a failed attempt. It counts against its address only now, because many devices may log in at once from
+    /// one address.
+    fn fail(&mut self, keys: &CounterKeys) {
         let now = self.now();
+        self.pairs.add(keys.pair, now);
+        self.logins.add(keys.login, now);
         self.addresses.add(keys.address, now);
         if let Some(site) = keys.site {
             self.addresses.add(site, now);
         }
         self.all = self.all.plus_one(now);
+    }
+}
+
+/// How many times each key is there.
+#[derive(Debug)]
+struct Multiset<K>(HashMap<K, u32>);
+
+impl<K> Default for Multiset<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Multiset<K> {
+    fn add(&mut self, key: K) {
+        *self.0.entry(key).or_default() += 1;
+    }
+
+    fn remove(&mut self, key: &K) {
+        if let Some(number) = self.0.get_mut(key) {
+            *number -= 1;
+            if *number == 0 {
+                self.0.remove(key);
+            }
+        }
+    }
+
+    fn count(&self, key: &K) -> u32 {
+        self.0.get(key).copied().unwrap_or_default()
     }
 }
 
@@ -354,10 +380,6 @@ fn folded(login: &[u8]) -> Vec<u8> {
 struct Counters(Vec<Option<Box<Page>>>);
 
 type Page = [Window; PAGE];
-
-/// The cells in which an attempt was counted, and the windows that were open then, so that it can be taken back.
-#[derive(Debug, Clone, Copy)]
-struct Count([(usize, u64); ROWS]);
 
 /// The start of a window in milliseconds and, in the lowest 24 bits, its count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -402,30 +424,11 @@ impl Counters {
         Self::cells(hash).map(count).into_iter().min().unwrap_or_default()
     }
 
-    fn add(&mut self, hash: u64, now: u64) -> Count {
-        Count(Self::cells(hash).map(|cell| {
+    fn add(&mut self, hash: u64, now: u64) {
+        for cell in Self::cells(hash) {
             let page = self.0[cell / PAGE].get_or_insert_with(|| Box::new([Window(0); PAGE]));
             let window = &mut page[cell % PAGE];
             *window = window.plus_one(now);
-            (cell, window.start())
-        }))
-    }
-
-    /// Takes an attempt back from the windows in which it was counted, unless they have been replaced. A page that
-    /// counts nothing any more is freed at once. Otherwise each device that logs in would leave four pages until the
-    /// next [`Self::tidy`].
-    fn take_back(&mut self, count: Count) {
-        for (cell, start) in count.0 {
-            let slot = &mut self.0[cell / PAGE];
-            if let Some(page) = slot {
-                let window = &mut page[cell % PAGE];
-                if window.start() == start && window.0 & Window::COUNT > 0 {
-                    window.0 -= 1;
-                }
-                if page.iter().all(|window| window.0 & Window::COUNT == 0) {
-                    *slot = None;
-                }
-            }
         }
     }
 
@@ -520,10 +523,13 @@ mod tests {
         let of_failures = pages(&throttle);
         for n in 0..100 {
             let attempt = begin(&throttle, &format!("device{n}"), "right", PEER).unwrap();
-            assert!(pages(&throttle) > of_failures);
+            assert_eq!(pages(&throttle), of_failures, "neither while it is under way");
             attempt.succeeded();
             assert_eq!(pages(&throttle), of_failures);
         }
+        let state = throttle.lock();
+        assert!(state.under_way.0.is_empty() && state.guesses.0.is_empty());
+        drop(state);
         assert_eq!(begin(&throttle, "jane", "y", PEER).unwrap().delay, FIRST_DELAY);
     }
 
@@ -542,7 +548,7 @@ mod tests {
         assert_eq!(tried, FAILURES + 1);
         assert!(is_throttled(&throttle, "jane", PEER));
         assert!(
-            begin(&throttle, "john", "right", PEER).is_some_and(|attempt| attempt.counted.is_some()),
+            begin(&throttle, "john", "right", PEER).is_some_and(|attempt| attempt.is_guess),
             "not john's"
         );
     }
@@ -642,8 +648,7 @@ mod tests {
                 let keys = state.keys(&number.to_be_bytes(), v4(0x0a00_0000 + number));
                 let refused = state.delay(&keys).is_none();
                 if !refused {
-                    state.count(&keys);
-                    state.confirm(&keys);
+                    state.fail(&keys);
                 }
                 refused
             };
@@ -667,7 +672,7 @@ mod tests {
             .count();
         assert!(honest > 990, "{honest}");
         assert!(begin(&throttle, "jane", "right", guesser).is_some());
-        assert!(throttle.lock().under_way.is_empty());
+        assert!(throttle.lock().under_way.0.is_empty());
         let pages = || pages(&throttle);
         assert_eq!(pages(), 3 * ROWS * CELLS / PAGE, "12 MB and no more");
         advance(WINDOW).await;
