@@ -33,7 +33,8 @@ pub(super) struct Dialer {
     pub(super) port: u16,
     proxy: Option<Proxy>,
     pub(super) mode: UpstreamTls,
-    tls: tls::Connector,
+    /// `None` without TLS: the system's roots take memory.
+    tls: Option<tls::Connector>,
     /// How long everything may take until the connection is established.
     patience: Duration,
 }
@@ -49,8 +50,11 @@ impl Dialer {
             proxy: upstream.proxy.clone(),
             mode: upstream.tls,
             tls: match upstream.tls {
-                UpstreamTls::Legacy => tls::Connector::to_legacy_upstream(ca_file, upstream.fingerprint)?,
-                _ => tls::Connector::to_upstream(ca_file, upstream.fingerprint)?,
+                UpstreamTls::Off => None,
+                UpstreamTls::Legacy => Some(tls::Connector::to_legacy_upstream(ca_file, upstream.fingerprint)?),
+                UpstreamTls::Implicit | UpstreamTls::StartTls => {
+                    Some(tls::Connector::to_upstream(ca_file, upstream.fingerprint)?)
+                }
             },
             patience,
         })
@@ -133,7 +137,10 @@ impl Dialer {
 
     /// Makes the TLS handshake, until `deadline` at most.
     async fn handshake(&self, io: Box<dyn Io>, deadline: Instant) -> Result<ClientStream<Box<dyn Io>>, Error> {
-        match timeout_at(deadline, self.tls.connect(&self.host, io)).await {
+        let Some(tls) = &self.tls else {
+            return Err(Error::Connect(io::Error::other("TLS is off")));
+        };
+        match timeout_at(deadline, tls.connect(&self.host, io)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(HandshakeError::Certificate(why))) => Err(Error::Certificate(why)),
             Ok(Err(HandshakeError::Disagreement(why))) => Err(Error::Tls(why)),
