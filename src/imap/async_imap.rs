@@ -42,7 +42,7 @@ pub(super) enum LoginAnswer {
 
 impl Front {
     /// Reads the greeting. Any greeting but OK is an error.
-    pub(super) async fn greet(link: Link) -> Result<Self, Error> {
+    pub(super) async fn greet(link: Box<Link>) -> Result<Self, Error> {
         let mut front = Self::new(link);
         if let Err(error) = front.read().await {
             return Err(front.no_greeting(error));
@@ -69,7 +69,7 @@ impl Front {
         }
     }
 
-    fn new(mut link: Link) -> Self {
+    fn new(mut link: Box<Link>) -> Self {
         link.expect(Expect {
             status: true,
             after_bye: true,
@@ -111,7 +111,7 @@ impl Front {
     }
 
     /// The same connection after STARTTLS and the TLS handshake.
-    pub(super) fn secured(link: Link) -> Self {
+    pub(super) fn secured(link: Box<Link>) -> Self {
         Self::new(link)
     }
 
@@ -147,7 +147,7 @@ impl Front {
     }
 
     /// Takes the connection out of async-imap, for our own commands.
-    pub(super) fn into_link(self) -> Link {
+    pub(super) fn into_link(self) -> Box<Link> {
         let mut link = self.client.into_inner().link;
         link.end_login();
         link
@@ -191,7 +191,7 @@ fn own(error: io::Error) -> Error {
 
 /// The stream that async-imap reads and writes. It turns each event into the simplest line that means the same.
 struct Adapter {
-    link: Link,
+    link: Box<Link>,
     /// What async-imap reads next.
     shown: Vec<u8>,
     /// The line that async-imap is writing.

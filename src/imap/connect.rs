@@ -90,7 +90,7 @@ pub struct Greeted {
 /// An authenticated connection on which no mailbox is selected yet.
 #[derive(Debug)]
 pub struct Connection {
-    pub(super) link: Link,
+    pub(super) link: Box<Link>,
     /// The capabilities that the server sent last.
     pub(super) capabilities: Capabilities,
     /// Whether the server sent `capabilities` after the login. It may send them along with its OK (RFC 3501 §6.2.2). If

@@ -53,8 +53,9 @@ pub(super) struct Link {
 
 impl Link {
     /// A conversation on `io`. `silence`: how long the server may say nothing while it is waited for.
-    pub(super) fn new(io: Box<dyn Io>, silence: Duration) -> Self {
-        Self {
+    /// Boxed, because a login passes it from one future to the next, and each would have room for it twice.
+    pub(super) fn new(io: Box<dyn Io>, silence: Duration) -> Box<Self> {
+        Box::new(Self {
             wire: Wire::new(io, silence),
             reader: Reader::default(),
             silence,
@@ -63,7 +64,7 @@ impl Link {
             waiting: VecDeque::new(),
             broken: false,
             meter: None,
-        }
+        })
     }
 
     /// Counts this connection in the metrics from now on.

@@ -44,7 +44,7 @@ pub struct Changes {
 /// A selected mailbox.
 #[derive(Debug)]
 pub struct Mailbox {
-    pub(super) link: Link,
+    pub(super) link: Box<Link>,
     pub(super) capabilities: Capabilities,
     pub(super) quirks: Arc<Quirks>,
     pub(super) encoding: NameEncoding,

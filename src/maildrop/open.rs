@@ -26,7 +26,7 @@ use super::{
 use crate::{
     accounts::Account,
     config::{self, Credential, MaildropOptions, OnDelete, Policy, Secret},
-    imap::{Connection, Connector, NoSlot, Pool, Slot, TrustLevel, UserKey},
+    imap::{Connection, Connector, Mailbox, NoSlot, Pool, Slot, TrustLevel, UserKey},
     notify,
     oauth::Tokens,
     proofs::RandomUnavailable,
@@ -232,13 +232,15 @@ impl Maildrops {
         let account = Arc::new(account.clone());
         let mut folders = Vec::with_capacity(account.policy.folders.len());
         for (number, folder) in (0..).zip(&account.policy.folders) {
-            match self.hold_folder(&account, number, folder).await {
-                Ok(held) => folders.push(held),
-                Err(error) => {
-                    Box::pin(leave_all(folders)).await;
-                    return Err(error);
+            let error = match self.hold_folder(&account, number, folder).await {
+                Ok(held) => {
+                    folders.push(held);
+                    continue;
                 }
-            }
+                Err(error) => error,
+            };
+            Box::pin(leave_all(folders)).await;
+            return Err(error);
         }
         Ok(folders)
     }
@@ -254,13 +256,17 @@ impl Maildrops {
             secret: secret_of(&account.credential),
             user: UserKey::new(&account.upstream, &account.user),
         };
-        // 1. A connection parked for this login. The pool has compared the secret.
-        let (upstream, parked, state) = match self.resume(&opening).await? {
+        // 1. A connection parked for this login. The pool has compared the secret. Each step is boxed, because this
+        // future would otherwise have room for the longest of them.
+        let resumed = match self.parked(&opening) {
+            Some(parked) => Box::pin(self.resume(&opening, parked)).await?,
+            None => None,
+        };
+        let (upstream, parked, state) = match resumed {
             Some(resumed) if resumed.2.has_news() => Box::pin(caught_up(resumed)).await?,
             Some(resumed) => resumed,
             None => {
-                // 2. A slot for one more connection, and the login: the upstream verifies the secret. Boxed, like 4:
-                // most logins find a parked connection.
+                // 2. A slot for one more connection, and the login: the upstream verifies the secret.
                 let (slot, connection) = Box::pin(self.log_in(&opening)).await?;
                 // 3. The lock.
                 let state = self.lock(&opening, None).await?;
@@ -277,26 +283,31 @@ impl Maildrops {
         Ok(HeldFolder::new(number, upstream, parked, state, ahead, shared))
     }
 
-    /// Takes the connection that an earlier session of the login has parked, and the lock. `None` if there is no such
-    /// connection, or if it is dead.
-    async fn resume(&self, opening: &Opening) -> Result<Option<OpenedFolder>, Error> {
+    /// Takes the connection that an earlier session of the login has parked. `None` if there is none.
+    fn parked(&self, opening: &Opening) -> Option<TakenFolder> {
+        let (account, folder) = (&opening.account, &opening.name.folder);
+        let suits = |parked: &ParkedFolder| parked.policy == account.policy;
+        let pool = &self.shared.pool;
+        pool.take(&opening.user, &account.login, folder, &opening.secret, suits)
+    }
+
+    /// Takes the lock for a connection that was parked. `None` if the connection is dead.
+    async fn resume(
+        &self,
+        opening: &Opening,
+        (slot, mut mailbox, mut parked): TakenFolder,
+    ) -> Result<Option<OpenedFolder>, Error> {
         let Opening {
             account,
             connector,
             name,
-            secret,
-            user,
+            ..
         } = opening;
-        let (login, folder) = (&account.login, &name.folder);
-        let suits = |parked: &ParkedFolder| parked.policy == account.policy;
-        let waiting = self.shared.pool.take(user, login, folder, secret, suits);
-        let Some((slot, mut mailbox, mut parked)) = waiting else {
-            return Ok(None);
-        };
         let mut state = match self.lock(opening, parked.digest.clone()).await {
             Ok(state) => state,
             Err(error) => {
-                self.shared.pool.park(slot, login, folder, mailbox, parked);
+                let pool = &self.shared.pool;
+                pool.park(slot, &account.login, &name.folder, mailbox, parked);
                 return Err(error);
             }
         };
@@ -407,6 +418,9 @@ fn connectors(
 
 /// A selected mailbox, what is known of it, and its state.
 type OpenedFolder = (UpstreamFolder, ParkedFolder, MailboxState);
+
+/// A connection that was parked, with its slot and with what the gateway knows of the folder.
+type TakenFolder = (Slot<ParkedFolder>, Mailbox, ParkedFolder);
 
 /// Selects and lists the folder of `opening` on a new connection. If that fails, gives up the lock.
 async fn selected(

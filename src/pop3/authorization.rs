@@ -266,7 +266,8 @@ where
     // An attempt that ends without a verdict counts as a failure. Otherwise a device could guess faster if it hangs up
     // instead of waiting for the answer.
     let mut upstream = None;
-    let reply = match authenticate(session, login, evidence).await? {
+    let authenticated = authenticate(session, login, evidence).await?;
+    let reply = match authenticated {
         Err(denied) => {
             note_failure(session, &canonical, None, &Reply::Denied(denied));
             Reply::Denied(denied)

@@ -183,7 +183,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     async fn start_tls(&mut self) -> Result<(), End> {
         let acceptor = self.endpoint.acceptor.clone().ok_or(End::Handshake)?;
-        match self.connection.start_tls(&acceptor).await? {
+        // Boxed: otherwise a session has room for a handshake until the device has logged in.
+        match Box::pin(self.connection.start_tls(&acceptor)).await? {
             Ok(agreed) => self.summary.set_tls(agreed),
             Err(AcceptError::Silent) => return Err(End::Dropped),
             Err(AcceptError::Failed(reason)) => {
