@@ -385,6 +385,7 @@ fn append(index: &mut Arc<Index>, listed: Listed) {
             last = uid;
         }
     }
+    index.shrink();
 }
 
 #[cfg(test)]
@@ -404,6 +405,29 @@ mod tests {
         index.clear();
         index.push(Uid(2), 10, None, Some("M2".into()));
         assert_eq!(wanted_beside(&index), (false, true));
+    }
+
+    /// An index stays in memory while its connection is parked.
+    #[test]
+    fn an_index_takes_little_more_memory_than_it_needs() {
+        let listed = |uids: std::ops::RangeInclusive<u32>| {
+            let mut listed = Listed::default();
+            listed.sizes.extend(uids.clone().map(|uid| (Uid(uid), 1000)));
+            listed.arrived.extend(uids);
+            listed
+        };
+        let takes = |index: &Index| (index.entries.bytes() / 8, index.arrived.capacity());
+        let mut index = Arc::new(Index::default());
+        append(&mut index, listed(1..=100_000));
+        let (entries, arrived) = takes(&index);
+        assert!(entries <= 103_125 && arrived <= 103_125, "{entries} {arrived}");
+        append(&mut index, listed(100_001..=100_001));
+        let before = takes(&index);
+        append(&mut index, listed(100_002..=101_000));
+        assert_eq!(takes(&index), before, "there is room for some new mail");
+        Arc::make_mut(&mut index).retain(|uid| uid.0 <= 100);
+        let (entries, arrived) = takes(&index);
+        assert!(entries <= 103 && arrived <= 103, "{entries} {arrived}");
     }
 
     #[test]

@@ -100,6 +100,15 @@ impl Index {
         retain_column(&mut self.arrived, &self.entries, &stays);
         retain_column(&mut self.email_ids, &self.entries, &stays);
         self.entries.retain(|uid, _| stays(uid));
+        self.shrink();
+    }
+
+    /// Returns the memory that is not used, but for a little room: see [`UidMap::shrink`].
+    pub fn shrink(&mut self) {
+        let (arrived, email_ids) = (self.arrived.len(), self.email_ids.len());
+        self.entries.shrink();
+        self.arrived.shrink_to(arrived + arrived / 32);
+        self.email_ids.shrink_to(email_ids + email_ids / 32);
     }
 
     /// The record to store for `mailbox`. `None` if the index is not valid: it has a UID 0, or a column that is too

@@ -86,6 +86,12 @@ impl<T> UidMap<T> {
         self.position(uid).map(|at| self.0.remove(at).1)
     }
 
+    /// Returns the memory that is not used. A 32nd more than is used stays, so that not every entry that is added moves
+    /// the whole vector.
+    pub fn shrink(&mut self) {
+        self.0.shrink_to(self.len() + self.len() / 32);
+    }
+
     /// Keeps the entries for which `stays` is true.
     pub fn retain(&mut self, mut stays: impl FnMut(Uid, &T) -> bool) {
         self.0.retain(|(uid, value)| stays(*uid, value));
