@@ -72,7 +72,7 @@ impl Dialer {
             Some(proxy) => (self.tunnel(tcp, proxy, deadline).await?, None),
         };
         let io: Box<dyn Io> = if self.begins_with_tls() {
-            Box::new(self.handshake(Box::new(tcp), deadline).await?)
+            Box::new(Box::pin(self.handshake(Box::new(tcp), deadline)).await?)
         } else {
             Box::new(tcp)
         };
