@@ -7,9 +7,10 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-/// A port of this machine at which nobody listens, and which the system gives to nobody else until the process of the
-/// test ends: neither to a program that asks for any port, nor to a connection that goes out. A server that names the
-/// port and sets `SO_REUSEADDR`, as servers do, can listen at it.
+/// A port of 127.0.0.1 at which nobody listens, and which the system gives to nobody else until the process of the test
+/// ends: neither to a program that asks for any port, nor to a connection that goes out. A server that names the port
+/// and sets `SO_REUSEADDR`, as servers do, can listen at it: two sockets with this option may be bound to one port as
+/// long as not both of them listen.
 pub(crate) fn free_port() -> u16 {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();

@@ -58,7 +58,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("free_port", &[]),
 ];
 
-/// Anyone may import these.
+/// Anyone may import these. (`free_port` is there in tests only.)
 const LEAVES: &[&str] = &["config", "free_port", "telemetry", "types"];
 
 /// Crates that only one place names.

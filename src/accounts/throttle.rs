@@ -88,7 +88,7 @@ struct State {
     logins: Counters,
     addresses: Counters,
     all: Window,
-    /// When pages were last freed, in milliseconds.
+    /// When [`State::tidy`] last freed memory, in milliseconds.
     tidied: u64,
     /// Attempts under way, by login and secret: the same secret tried twice at once is one guess.
     under_way: Multiset<Tag>,
@@ -187,6 +187,7 @@ impl Throttle {
     /// Counts a failure at another gateway, of a `login` as it is counted there.
     pub(super) fn count_failure_elsewhere(&self, login: &[u8], peer: IpAddr) {
         let mut state = self.lock();
+        state.tidy();
         let keys = state.keys(login, peer);
         state.fail(&keys);
     }
@@ -523,7 +524,7 @@ mod tests {
         let of_failures = pages(&throttle);
         for n in 0..100 {
             let attempt = begin(&throttle, &format!("device{n}"), "right", PEER).unwrap();
-            assert_eq!(pages(&throttle), of_failures, "neither while it is under way");
+            assert_eq!(pages(&throttle), of_failures, "an attempt under way takes no page");
             attempt.succeeded();
             assert_eq!(pages(&throttle), of_failures);
         }
@@ -585,6 +586,33 @@ mod tests {
         );
         drop(under_way(false));
         assert!(is_throttled(&throttle, "jane", PEER), "who hangs up has failed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn guesses_at_once_from_many_addresses_count_against_their_login() {
+        let throttle = Throttle::new(None).unwrap();
+        let guesses: Vec<_> = (0..=LOGIN_FAILURES.usual)
+            .map(|number| begin(&throttle, "jane", &number.to_string(), v4(number)).unwrap())
+            .collect();
+        assert!(is_throttled(&throttle, "jane", v4(0)), "it has a guess under way");
+        assert!(
+            !is_throttled(&throttle, "jane", v4(1000)),
+            "another address has one try"
+        );
+        guesses.into_iter().for_each(Attempt::undecided);
+        assert!(!is_throttled(&throttle, "jane", v4(0)));
+        assert!(throttle.lock().guesses.0.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_elsewhere_free_the_pages_of_windows_that_have_ended() {
+        let throttle = Throttle::new(None).unwrap();
+        for number in 0..100_u32 {
+            throttle.count_failure_elsewhere(&number.to_be_bytes(), v4(number));
+        }
+        advance(WINDOW).await;
+        throttle.count_failure_elsewhere(b"jane", PEER);
+        assert!(pages(&throttle) <= 3 * ROWS);
     }
 
     #[tokio::test(start_paused = true)]
@@ -672,7 +700,9 @@ mod tests {
             .count();
         assert!(honest > 990, "{honest}");
         assert!(begin(&throttle, "jane", "right", guesser).is_some());
-        assert!(throttle.lock().under_way.0.is_empty());
+        let state = throttle.lock();
+        assert!(state.under_way.0.is_empty() && state.guesses.0.is_empty());
+        drop(state);
         let pages = || pages(&throttle);
         assert_eq!(pages(), 3 * ROWS * CELLS / PAGE, "12 MB and no more");
         advance(WINDOW).await;

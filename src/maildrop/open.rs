@@ -232,6 +232,7 @@ impl Maildrops {
         let account = Arc::new(account.clone());
         let mut folders = Vec::with_capacity(account.policy.folders.len());
         for (number, folder) in (0..).zip(&account.policy.folders) {
+            // The result ends before the wait below: otherwise this future would have room for it.
             let error = match self.hold_folder(&account, number, folder).await {
                 Ok(held) => {
                     folders.push(held);
@@ -256,8 +257,8 @@ impl Maildrops {
             secret: secret_of(&account.credential),
             user: UserKey::new(&account.upstream, &account.user),
         };
-        // 1. A connection parked for this login. The pool has compared the secret. Each step is boxed, because this
-        // future would otherwise have room for the longest of them.
+        // 1. A connection parked for this login. The pool has compared the secret. This step, 2 and 4 are boxed:
+        // otherwise this future would have room for the largest of them. (`lock` boxes its own.)
         let resumed = match self.parked(&opening) {
             Some(parked) => Box::pin(self.resume(&opening, parked)).await?,
             None => None,
@@ -291,7 +292,8 @@ impl Maildrops {
         pool.take(&opening.user, &account.login, folder, &opening.secret, suits)
     }
 
-    /// Takes the lock for a connection that was parked. `None` if the connection is dead.
+    /// Takes the lock for a connection that was parked, and brings its snapshot up to date. `None` if the connection is
+    /// dead. If the lock cannot be taken, parks the connection again.
     async fn resume(
         &self,
         opening: &Opening,

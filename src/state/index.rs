@@ -19,7 +19,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{MailboxName, envelope::checksum};
-use crate::types::{Uid, UidMap};
+use crate::types::{Uid, UidMap, shrink};
 
 /// The first octet of what this version writes.
 const VERSION: u8 = 2;
@@ -103,12 +103,11 @@ impl Index {
         self.shrink();
     }
 
-    /// Returns the memory that is not used, but for a little room: see [`UidMap::shrink`].
+    /// Returns memory that is not used: see [`shrink`].
     pub fn shrink(&mut self) {
-        let (arrived, email_ids) = (self.arrived.len(), self.email_ids.len());
         self.entries.shrink();
-        self.arrived.shrink_to(arrived + arrived / 32);
-        self.email_ids.shrink_to(email_ids + email_ids / 32);
+        shrink(&mut self.arrived);
+        shrink(&mut self.email_ids);
     }
 
     /// The record to store for `mailbox`. `None` if the index is not valid: it has a UID 0, or a column that is too
@@ -171,11 +170,12 @@ impl Index {
         if columns > (ARRIVED | EMAIL_IDS) || (columns > 0 && count == 0) {
             return None;
         }
-        let (mut arrived, mut email_ids) = (Vec::new(), Vec::new());
         if count > rest.len() / 2 {
             return None; // an entry takes two octets at least
         }
+        let room = |column| if columns & column == 0 { 0 } else { count };
         let mut entries = Vec::with_capacity(count);
+        let (mut arrived, mut email_ids) = (Vec::with_capacity(room(ARRIVED)), Vec::with_capacity(room(EMAIL_IDS)));
         let mut last = 0_u32;
         for _ in 0..count {
             let delta = take(rest).filter(|&delta| delta > 0)?;

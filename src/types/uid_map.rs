@@ -86,16 +86,21 @@ impl<T> UidMap<T> {
         self.position(uid).map(|at| self.0.remove(at).1)
     }
 
-    /// Returns the memory that is not used. A 32nd more than is used stays, so that not every entry that is added moves
-    /// the whole vector.
+    /// Returns memory that is not used: see [`shrink`].
     pub fn shrink(&mut self) {
-        self.0.shrink_to(self.len() + self.len() / 32);
+        shrink(&mut self.0);
     }
 
     /// Keeps the entries for which `stays` is true.
     pub fn retain(&mut self, mut stays: impl FnMut(Uid, &T) -> bool) {
         self.0.retain(|(uid, value)| stays(*uid, value));
     }
+}
+
+/// Returns memory of a vector that is not used. It keeps room for a 32nd more than it has: otherwise each entry that is
+/// added would move all others.
+pub fn shrink<T>(vector: &mut Vec<T>) {
+    vector.shrink_to(vector.len() + vector.len() / 32);
 }
 
 impl Uids {

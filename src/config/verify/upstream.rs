@@ -95,10 +95,16 @@ impl Verifier<'_> {
         let ca_file = upstream
             .ca_file
             .map(|file| self.readable(&format!("{path}.ca_file"), &file));
-        if upstream.fingerprint.is_some() && tls == UpstreamTls::Off {
-            let help = "set tls to \"implicit\" or \"starttls\", or leave fingerprint out";
-            let what = "there is no certificate with tls = \"off\"";
-            self.wrong(&format!("{path}.fingerprint"), what, help);
+        let about_certificates = [
+            ("ca_file", ca_file.is_some()),
+            ("fingerprint", upstream.fingerprint.is_some()),
+        ];
+        for (key, is_given) in about_certificates {
+            if is_given && tls == UpstreamTls::Off {
+                let help = format!("set tls to \"implicit\" or \"starttls\", or leave {key} out");
+                let what = "there is no certificate with tls = \"off\"";
+                self.wrong(&format!("{path}.{key}"), what, &help);
+            }
         }
         if upstream.proxy.as_ref().is_some_and(|proxy| proxy.login.is_some()) {
             self.note_literal(&format!("{path}.proxy"));

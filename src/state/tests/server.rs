@@ -169,14 +169,15 @@ fn launch(program: &Path, arguments: &[OsString]) -> Child {
     let mut lines = BufReader::new(process.stdout.take().unwrap())
         .lines()
         .map_while(Result::ok);
-    let log: Vec<_> = lines
-        .by_ref()
-        .take_while(|line| !READY.iter().any(|ready| line.contains(ready)))
-        .collect();
+    let mut log = Vec::new();
+    let is_ready = lines.by_ref().any(|line| {
+        let is_ready = READY.iter().any(|ready| line.contains(ready));
+        log.push(line);
+        is_ready
+    });
+    assert!(is_ready, "{} has ended:\n{}", program.display(), log.join("\n"));
     // The server must not block on a full pipe.
     std::thread::spawn(move || lines.for_each(drop));
-    let ended = process.try_wait().unwrap();
-    assert!(ended.is_none(), "{} has ended:\n{}", program.display(), log.join("\n"));
     process
 }
 

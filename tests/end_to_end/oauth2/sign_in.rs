@@ -295,7 +295,7 @@ fn a_consent_for_a_server_that_is_down_is_kept() {
     let text = std::fs::read_to_string(gateway.file()).unwrap();
     let port = format!("port = {}", lab.bearer.address().port());
     assert!(text.contains(&port));
-    std::fs::write(file.path(), text.replace(&port, &format!("port = {}", nowhere))).unwrap();
+    std::fs::write(file.path(), text.replace(&port, &format!("port = {nowhere}"))).unwrap();
     let mut command = SignIn::begin(file.path(), &["pbx"]);
     let code = command.code();
     lab.provider.approve(&code, "eva");
