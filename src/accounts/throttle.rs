@@ -470,6 +470,12 @@ mod tests {
             .sum()
     }
 
+    /// Whether no attempt is under way.
+    fn is_quiet(throttle: &Arc<Throttle>) -> bool {
+        let state = throttle.lock();
+        state.under_way.0.is_empty() && state.guesses.0.is_empty()
+    }
+
     fn is_throttled(throttle: &Arc<Throttle>, login: &str, peer: IpAddr) -> bool {
         begin(throttle, login, "a look", peer).map(Attempt::undecided).is_none()
     }
@@ -528,9 +534,7 @@ mod tests {
             attempt.succeeded();
             assert_eq!(pages(&throttle), of_failures);
         }
-        let state = throttle.lock();
-        assert!(state.under_way.0.is_empty() && state.guesses.0.is_empty());
-        drop(state);
+        assert!(is_quiet(&throttle));
         assert_eq!(begin(&throttle, "jane", "y", PEER).unwrap().delay, FIRST_DELAY);
     }
 
@@ -601,7 +605,7 @@ mod tests {
         );
         guesses.into_iter().for_each(Attempt::undecided);
         assert!(!is_throttled(&throttle, "jane", v4(0)));
-        assert!(throttle.lock().guesses.0.is_empty());
+        assert!(is_quiet(&throttle));
     }
 
     #[tokio::test(start_paused = true)]
@@ -700,9 +704,7 @@ mod tests {
             .count();
         assert!(honest > 990, "{honest}");
         assert!(begin(&throttle, "jane", "right", guesser).is_some());
-        let state = throttle.lock();
-        assert!(state.under_way.0.is_empty() && state.guesses.0.is_empty());
-        drop(state);
+        assert!(is_quiet(&throttle));
         let pages = || pages(&throttle);
         assert_eq!(pages(), 3 * ROWS * CELLS / PAGE, "12 MB and no more");
         advance(WINDOW).await;
