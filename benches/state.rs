@@ -46,7 +46,7 @@ fn file(c: &mut Criterion) {
     let (mailbox, index) = (mailbox(), Arc::new(large()));
     let more = {
         let mut more = Index::clone(&index);
-        more.entries.insert(Uid(u32::MAX), 1_000);
+        more.entries.push(Uid(u32::MAX), 1_000);
         Arc::new(more)
     };
     let runtime = Builder::new_current_thread().build().expect("a runtime");

@@ -100,7 +100,7 @@ impl Listing {
 
     fn row(&self, index: usize) -> Option<Row> {
         match &self.rows {
-            Rows::Whole(all) => all.entries.entry(index).map(|(uid, &octets)| Row::of(uid, octets)),
+            Rows::Whole(all) => all.entries.entry(index).map(|(uid, octets)| Row::of(uid, octets)),
             Rows::Chosen { rows, .. } => rows.get(index).copied(),
         }
     }

@@ -157,7 +157,7 @@ impl Look {
                     .index()
                     .entries
                     .iter()
-                    .map(|(_, &octets)| u64::from(octets))
+                    .map(|(_, octets)| u64::from(octets))
                     .sum(),
             ),
             is_read_only: mailbox.selected().read_only,

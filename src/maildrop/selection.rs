@@ -49,7 +49,7 @@ pub(super) fn rows(candidates: &[Candidates], view: &View) -> Option<Vec<Row>> {
     }
     let mut rows = Vec::new();
     for (folder, candidates) in (0..).zip(candidates) {
-        for (at, (uid, &octets)) in candidates.index.entries.iter().enumerate() {
+        for (at, (uid, octets)) in candidates.index.entries.iter().enumerate() {
             let among = candidates.among.as_ref();
             let arrived = candidates.index.arrived.get(at).copied().unwrap_or(0);
             if candidates.deleted.contains(uid)
@@ -88,7 +88,7 @@ pub(super) fn rows(candidates: &[Candidates], view: &View) -> Option<Vec<Row>> {
 /// All messages of the only folder, in the folder's order.
 pub(super) fn all(index: &Index) -> Vec<Row> {
     let entries = index.entries.iter();
-    entries.map(|(uid, &octets)| Row::of(uid, octets)).collect()
+    entries.map(|(uid, octets)| Row::of(uid, octets)).collect()
 }
 
 #[cfg(test)]

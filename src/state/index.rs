@@ -18,8 +18,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MailboxName, envelope::checksum};
-use crate::types::{Uid, UidMap, shrink};
+use super::{Entries, MailboxName, entries::shrink, envelope::checksum};
+use crate::types::Uid;
 
 /// The first octet of what this version writes.
 const VERSION: u8 = 2;
@@ -41,8 +41,8 @@ pub struct Index {
     /// The highest UID that was ever listed. It is unknown which messages exist above it. 0 if the server's listing and
     /// its count of messages disagreed: then nothing is known about any UID.
     pub listed: u32,
-    /// The size of each message in octets. An entry takes 8 bytes of memory.
-    pub entries: UidMap<u32>,
+    /// UID and size of each message.
+    pub entries: Entries,
     /// INTERNALDATE of each message, in seconds since 1970; empty if it was not asked for.
     pub arrived: Vec<u32>,
     /// EMAILID of each message (RFC 8474); empty if it was not asked for.
@@ -64,14 +64,15 @@ pub enum Damage {
 }
 
 impl Index {
-    /// Adds a message. Its UID must be higher than all others. If the message has no value for a column, that column is
-    /// dropped.
+    /// Adds a message, unless its UID is not higher than all others. If the message has no value for a column, that
+    /// column is dropped.
     pub fn push(&mut self, uid: Uid, octets: u32, arrived: Option<u32>, email_id: Option<Box<str>>) {
         let count = self.entries.len();
-        extend(&mut self.arrived, count, arrived);
-        extend(&mut self.email_ids, count, email_id);
-        self.entries.insert(uid, octets);
-        self.listed = self.listed.max(uid.0);
+        if self.entries.push(uid, octets) {
+            extend(&mut self.arrived, count, arrived);
+            extend(&mut self.email_ids, count, email_id);
+            self.listed = self.listed.max(uid.0);
+        }
     }
 
     /// Whether the index has all messages that the server has counted.
@@ -99,7 +100,7 @@ impl Index {
     pub fn retain(&mut self, stays: impl Fn(Uid) -> bool) {
         retain_column(&mut self.arrived, &self.entries, &stays);
         retain_column(&mut self.email_ids, &self.entries, &stays);
-        self.entries.retain(|uid, _| stays(uid));
+        self.entries.retain(stays);
         self.shrink();
     }
 
@@ -124,7 +125,7 @@ impl Index {
         record.push(column(!self.arrived.is_empty(), ARRIVED) | column(!self.email_ids.is_empty(), EMAIL_IDS));
         put(&mut record, u32::try_from(self.entries.len()).ok()?);
         let mut last = 0;
-        for (at, (Uid(uid), &octets)) in self.entries.iter().enumerate() {
+        for (at, (Uid(uid), octets)) in self.entries.iter().enumerate() {
             put(&mut record, uid.checked_sub(last).filter(|&delta| delta > 0)?);
             put(&mut record, octets);
             last = uid;
@@ -174,13 +175,13 @@ impl Index {
             return None; // an entry takes two octets at least
         }
         let room = |column| if columns & column == 0 { 0 } else { count };
-        let mut entries = Vec::with_capacity(count);
+        let mut entries = Entries::default();
         let (mut arrived, mut email_ids) = (Vec::with_capacity(room(ARRIVED)), Vec::with_capacity(room(EMAIL_IDS)));
         let mut last = 0_u32;
         for _ in 0..count {
             let delta = take(rest).filter(|&delta| delta > 0)?;
             last = last.checked_add(delta)?;
-            entries.push((Uid(last), take(rest)?));
+            entries.push(Uid(last), take(rest)?);
             if columns & ARRIVED != 0 {
                 arrived.push(take(rest)?);
             }
@@ -191,12 +192,13 @@ impl Index {
                 email_ids.push(std::str::from_utf8(id).ok()?.into());
             }
         }
+        entries.shrink();
         rest.is_empty().then_some(Self {
             uid_validity,
             modseq,
             row,
             listed,
-            entries: entries.into(),
+            entries,
             arrived,
             email_ids,
         })
@@ -204,7 +206,7 @@ impl Index {
 }
 
 /// Forgets the entries of a column for whose UIDs `stays` returns `false`.
-fn retain_column<T>(column: &mut Vec<T>, entries: &UidMap<u32>, stays: impl Fn(Uid) -> bool) {
+fn retain_column<T>(column: &mut Vec<T>, entries: &Entries, stays: impl Fn(Uid) -> bool) {
     let mut uids = entries.uids();
     column.retain(|_| uids.next().is_some_and(&stays));
 }

@@ -8,6 +8,7 @@ mod backup;
 mod control;
 mod database;
 mod duty;
+mod entries;
 mod envelope;
 mod file;
 #[cfg(fuzzing)]
@@ -48,6 +49,7 @@ pub use backup::{Backup, BackupWriter, NoBackup, Tally};
 pub use control::{RemoteStore, serve};
 pub use database::create_private;
 pub use duty::{Duty, LASTS, OnDuty};
+pub use entries::Entries;
 pub use file::FileStore;
 pub use gateways::{ALIVE, GatewayName, Heard, Seated, Seats, UpstreamUser};
 pub use holding::{Entered, Holding, KeptDigest, KnownIndex, Renewed, Welcome};

@@ -24,4 +24,4 @@ pub use random::{RandomUnavailable, random_octets};
 pub use seal::Sealer;
 pub use spoken::Spoken;
 pub use uid::{Uid, UidRanges, UidValidity};
-pub use uid_map::{UidMap, Uids, shrink};
+pub use uid_map::{UidMap, Uids};

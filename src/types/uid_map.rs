@@ -25,13 +25,8 @@ impl<T> UidMap<T> {
         self.0.is_empty()
     }
 
-    /// Bytes of memory that the vector takes, with its unused capacity.
-    pub fn bytes(&self) -> usize {
-        self.0.capacity() * size_of::<(Uid, T)>()
-    }
-
-    /// The position of `uid` in the order, counted from 0.
-    pub fn position(&self, uid: Uid) -> Option<usize> {
+    /// The position of `uid` in the vector.
+    fn position(&self, uid: Uid) -> Option<usize> {
         self.0.binary_search_by_key(&uid, |&(uid, _)| uid).ok()
     }
 
@@ -43,21 +38,6 @@ impl<T> UidMap<T> {
     /// The value of `uid`; `None` if the map does not have this UID.
     pub fn get(&self, uid: Uid) -> Option<&T> {
         self.position(uid).map(|at| &self.0[at].1)
-    }
-
-    /// The value of `uid`, to be changed in place.
-    pub fn get_mut(&mut self, uid: Uid) -> Option<&mut T> {
-        self.position(uid).map(|at| &mut self.0[at].1)
-    }
-
-    /// The entry at a position in the order, counted from 0.
-    pub fn entry(&self, at: usize) -> Option<(Uid, &T)> {
-        self.0.get(at).map(|(uid, value)| (*uid, value))
-    }
-
-    /// The highest UID; `None` if there is none.
-    pub fn last(&self) -> Option<Uid> {
-        self.0.last().map(|&(uid, _)| uid)
     }
 
     /// All entries, in ascending order of their UIDs.
@@ -86,21 +66,10 @@ impl<T> UidMap<T> {
         self.position(uid).map(|at| self.0.remove(at).1)
     }
 
-    /// Returns memory that is not used: see [`shrink`].
-    pub fn shrink(&mut self) {
-        shrink(&mut self.0);
-    }
-
     /// Keeps the entries for which `stays` is true.
     pub fn retain(&mut self, mut stays: impl FnMut(Uid, &T) -> bool) {
         self.0.retain(|(uid, value)| stays(*uid, value));
     }
-}
-
-/// Returns memory of a vector that is not used. It keeps room for a 32nd more than it has: otherwise each entry that is
-/// added would move all others.
-pub fn shrink<T>(vector: &mut Vec<T>) {
-    vector.shrink_to(vector.len() + vector.len() / 32);
 }
 
 impl Uids {
@@ -234,7 +203,6 @@ mod tests {
             for uid in (0..=u8::MAX).map(|uid| Uid(uid.into())) {
                 prop_assert_eq!(map.get(uid), expected.get(&uid));
             }
-            prop_assert_eq!(map.last(), expected.keys().next_back().copied());
             let read: UidMap<u8> = postcard::from_bytes(&postcard::to_allocvec(&map).unwrap()).unwrap();
             prop_assert_eq!(read, map);
         }
