@@ -68,29 +68,29 @@ fn folded(uid_validity: UidValidity) -> u64 {
 }
 
 fn decimal(value: u64, width: usize, out: &mut Vec<u8>) {
-    digits(value, 10, width, out);
+    padded(itoa::Buffer::new().format(value).as_bytes(), width, out);
 }
 
 /// In lower case, as Dovecot writes it.
-fn hexadecimal(value: u64, width: usize, out: &mut Vec<u8>) {
-    digits(value, 16, width, out);
-}
-
-#[inline]
-fn digits(mut value: u64, base: u64, width: usize, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; 20]; // u64::MAX has 20 in decimal
+fn hexadecimal(mut value: u64, width: usize, out: &mut Vec<u8>) {
+    let mut digits = [0; 16]; // of four bits each
     let mut start = digits.len();
     loop {
         start -= 1;
-        digits[start] = b"0123456789abcdef"[(value % base) as usize];
-        value /= base;
+        digits[start] = b"0123456789abcdef"[(value & 0xf) as usize];
+        value >>= 4;
         if value == 0 {
             break;
         }
     }
-    let missing = width.saturating_sub(digits.len() - start);
+    padded(&digits[start..], width, out);
+}
+
+/// Appends `digits`, after zeros up to `width` octets in all.
+fn padded(digits: &[u8], width: usize, out: &mut Vec<u8>) {
+    let missing = width.saturating_sub(digits.len());
     out.resize(out.len() + missing, b'0');
-    out.extend_from_slice(&digits[start..]);
+    out.extend_from_slice(digits);
 }
 
 #[cfg(test)]

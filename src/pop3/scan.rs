@@ -3,18 +3,8 @@
 use crate::types::{MessageNumber, Octets};
 
 /// Appends `value` in decimal digits.
-pub(super) fn decimal(mut value: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20]; // u64::MAX has 20
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
+pub(super) fn decimal(value: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends lines of LIST until `out` holds `block` octets or more. Returns `false` if no lines are left.
