@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{telemetry::trace, types::Uid};
 
-/// The most messages of one mailbox, which take 8 bytes of memory each. If a server says that it has more, the bound
-/// does not grow further.
+/// The most messages of one mailbox, which take 8 bytes of memory each while they are listed. If a server says that it
+/// has more, the bound does not grow further.
 const MAX_MESSAGES: u64 = 1 << 20;
 /// How many items the commands in flight may bring besides those that the size of the mailbox justifies.
 const SLACK: u64 = 10_000;

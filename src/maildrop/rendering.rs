@@ -86,7 +86,7 @@ fn hexadecimal(mut value: u64, width: usize, out: &mut Vec<u8>) {
     padded(&digits[start..], width, out);
 }
 
-/// Appends `digits`, after zeros up to `width` octets in all.
+/// Appends `digits`, with zeros before them if they are fewer than `width`.
 fn padded(digits: &[u8], width: usize, out: &mut Vec<u8>) {
     let missing = width.saturating_sub(digits.len());
     out.resize(out.len() + missing, b'0');

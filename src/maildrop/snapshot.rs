@@ -199,7 +199,7 @@ impl Snapshot {
             0 => self.index.row,
             run => u32::try_from(run).unwrap_or(u32::MAX),
         };
-        let news: Vec<_> = octets
+        let news: UidMap<u32> = octets
             .filter(|&(uid, octets)| self.index.entries.get(uid).is_some_and(|known| known != octets))
             .collect();
         if run == self.index.row && news.is_empty() {
@@ -207,8 +207,8 @@ impl Snapshot {
         }
         let index: &mut Index = Arc::make_mut(&mut self.index);
         index.row = run;
-        for (uid, octets) in news {
-            index.entries.set(uid, octets);
+        if !news.is_empty() {
+            index.entries.correct(&news);
         }
         self.is_saved = false;
     }

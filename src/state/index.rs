@@ -64,8 +64,8 @@ pub enum Damage {
 }
 
 impl Index {
-    /// Adds a message, unless its UID is not higher than all others. If the message has no value for a column, that
-    /// column is dropped.
+    /// Adds a message if its UID is higher than all others. If the message has no value for a column, that column is
+    /// dropped.
     pub fn push(&mut self, uid: Uid, octets: u32, arrived: Option<u32>, email_id: Option<Box<str>>) {
         let count = self.entries.len();
         if self.entries.push(uid, octets) {
@@ -104,7 +104,7 @@ impl Index {
         self.shrink();
     }
 
-    /// Returns memory that is not used: see [`shrink`].
+    /// Frees memory that is not used: see [`shrink`].
     pub fn shrink(&mut self) {
         self.entries.shrink();
         shrink(&mut self.arrived);
@@ -345,6 +345,10 @@ mod tests {
         for uid in 1..=4 {
             index.push(Uid(uid), 10, Some(uid * 100), Some(uid.to_string().into()));
         }
+        let before = index.clone();
+        index.push(Uid(4), 99, None, None);
+        index.push(Uid(2), 99, Some(1), Some("x".into()));
+        assert_eq!(index, before, "only UIDs above all others are added");
         index.retain(|uid| uid.0 % 2 == 0);
         assert_eq!(index.arrived, [200, 400]);
         assert_eq!(index.email_ids, ["2", "4"].map(Box::<str>::from));
