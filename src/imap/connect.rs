@@ -316,7 +316,7 @@ impl Connector {
         let (io, peer) = self.dialer.dial().await?;
         let greeted = self.read_greeting(io, peer).await?;
         if self.dialer.mode == UpstreamTls::StartTls {
-            // Boxed, like the handshake in `Dialer::dial`.
+            // This handshake is boxed for the same reason as the one in `Dialer::dial`.
             Ok(Box::pin(self.start_tls(greeted, |_| ())).await?.0)
         } else {
             Ok(greeted)

@@ -72,7 +72,7 @@ impl Dialer {
             Some(proxy) => (self.tunnel(tcp, proxy, deadline).await?, None),
         };
         let io: Box<dyn Io> = if self.begins_with_tls() {
-            // Boxed: a login without TLS has no room for the handshake then.
+            // The handshake is boxed. Otherwise the future of a login without TLS would have room for it too.
             Box::new(Box::pin(self.handshake(Box::new(tcp), deadline)).await?)
         } else {
             Box::new(tcp)

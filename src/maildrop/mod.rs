@@ -141,7 +141,7 @@ mod tests {
         assert!(octets <= 1792, "{octets}");
     }
 
-    /// Every login allocates and copies this future. So each large step of it is boxed.
+    /// Every login allocates and copies this future. So `open` boxes its large steps.
     #[test]
     fn to_open_a_maildrop_takes_little() {
         fn octets<'a, F>(_: impl FnOnce(&'a Maildrops, &'a Account) -> F) -> usize {

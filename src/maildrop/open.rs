@@ -232,7 +232,7 @@ impl Maildrops {
         let account = Arc::new(account.clone());
         let mut folders = Vec::with_capacity(account.policy.folders.len());
         for (number, folder) in (0..).zip(&account.policy.folders) {
-            // The result ends before the wait below: otherwise this future would have room for it.
+            // This `match` drops the result before the wait below. Otherwise this future would have room for the result.
             let error = match self.hold_folder(&account, number, folder).await {
                 Ok(held) => {
                     folders.push(held);

@@ -73,7 +73,7 @@ fn decimal(value: u64, width: usize, out: &mut Vec<u8>) {
 
 /// In lower case, as Dovecot writes it.
 fn hexadecimal(mut value: u64, width: usize, out: &mut Vec<u8>) {
-    let mut digits = [0; 16]; // of four bits each
+    let mut digits = [0; 16]; // u64::MAX has 16
     let mut start = digits.len();
     loop {
         start -= 1;
@@ -86,7 +86,7 @@ fn hexadecimal(mut value: u64, width: usize, out: &mut Vec<u8>) {
     padded(&digits[start..], width, out);
 }
 
-/// Appends `digits`, with zeros before them if they are fewer than `width`.
+/// Appends `digits`. If there are fewer than `width`, appends the missing zeros first.
 fn padded(digits: &[u8], width: usize, out: &mut Vec<u8>) {
     let missing = width.saturating_sub(digits.len());
     out.resize(out.len() + missing, b'0');

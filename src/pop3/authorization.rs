@@ -266,7 +266,7 @@ where
     // An attempt that ends without a verdict counts as a failure. Otherwise a device could guess faster if it hangs up
     // instead of waiting for the answer.
     let mut upstream = None;
-    // A variable of its own: as part of the `match` it would stay in the future until the `match` ends.
+    // If `authenticate` were called within the `match`, its future would live until the `match` ends.
     let authenticated = authenticate(session, login, evidence).await?;
     let reply = match authenticated {
         Err(denied) => {

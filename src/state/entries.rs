@@ -1,12 +1,12 @@
 //! UID and size of each message of a mailbox, packed.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Uid, UidMap};
 
-/// How many messages a block has. Only the last block may have fewer.
+/// The number of messages in a block. Only the last block may have fewer.
 const BLOCK: usize = 64;
 
 /// UID and size in octets of each message of a mailbox, in ascending order of the UIDs.
@@ -19,7 +19,8 @@ const BLOCK: usize = 64;
 pub struct Entries {
     count: usize,
     blocks: Vec<Block>,
-    /// For each message two little-endian numbers: how many UIDs its block has skipped before it, and its size.
+    /// Each message has two little-endian numbers here: how many UIDs its block skips before the message, and the size
+    /// of the message.
     packed: Vec<u8>,
 }
 
@@ -28,39 +29,44 @@ pub struct Entries {
 struct Block {
     /// The UID of the first message.
     first: Uid,
-    /// How many octets the number of skipped UIDs takes. A skipped UID is between `first` and the message, and belongs to
-    /// no message.
+    /// The octets of each first number. A block skips a UID if the UID is above `first` and belongs to no message.
     skipped_width: u8,
-    /// How many octets a size takes.
+    /// The octets of each size.
     size_width: u8,
-    /// Where the block begins in `packed`.
+    /// The index in `packed` of the block's first octet.
     start: usize,
 }
 
 impl Block {
-    /// How many octets of `packed` a message takes.
+    /// Returns how many octets each message takes in `packed`.
     fn stride(&self) -> usize {
         usize::from(self.skipped_width) + usize::from(self.size_width)
+    }
+
+    /// Returns the indices in `packed` of the message at position `at` of the mailbox.
+    fn octets_of(&self, at: usize) -> Range<usize> {
+        let start = self.start + at % BLOCK * self.stride();
+        start..start + self.stride()
     }
 }
 
 impl Entries {
-    /// How many messages there are.
+    /// Returns the number of messages.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there is no message.
+    /// Returns whether the mailbox has no messages.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Bytes of memory that this takes, with its unused capacity.
+    /// Returns how many bytes of memory the vectors take, with their unused capacity.
     pub fn bytes(&self) -> usize {
         self.packed.capacity() + self.blocks.capacity() * size_of::<Block>()
     }
 
-    /// The position of `uid` in the order, counted from 0.
+    /// Returns the position of the message `uid`, counted from 0; `None` if the mailbox does not have this message.
     pub fn position(&self, uid: Uid) -> Option<usize> {
         let block = self.blocks.partition_point(|block| block.first <= uid).checked_sub(1)?;
         let mut low = block * BLOCK;
@@ -76,37 +82,37 @@ impl Entries {
         None
     }
 
-    /// Whether there is a message `uid`.
+    /// Returns whether the mailbox has the message `uid`.
     pub fn contains(&self, uid: Uid) -> bool {
         self.position(uid).is_some()
     }
 
-    /// The size of the message `uid`.
+    /// Returns the size of the message `uid`; `None` if the mailbox does not have this message.
     pub fn get(&self, uid: Uid) -> Option<u32> {
         self.position(uid).map(|at| self.read(at).1)
     }
 
-    /// UID and size of the message at a position in the order, counted from 0.
+    /// Returns UID and size of the message at position `at`, counted from 0.
     pub fn entry(&self, at: usize) -> Option<(Uid, u32)> {
         (at < self.count).then(|| self.read(at))
     }
 
-    /// The highest UID; `None` if there is no message.
+    /// Returns the highest UID; `None` if the mailbox has no messages.
     pub fn last(&self) -> Option<Uid> {
         self.count.checked_sub(1).map(|at| self.read(at).0)
     }
 
-    /// UIDs and sizes of all messages, in ascending order of the UIDs.
+    /// Returns UID and size of each message, in ascending order of the UIDs.
     pub fn iter(&self) -> impl Iterator<Item = (Uid, u32)> + '_ {
         (0..self.count).map(|at| self.read(at))
     }
 
-    /// All UIDs, in ascending order.
+    /// Returns all UIDs, in ascending order.
     pub fn uids(&self) -> impl Iterator<Item = Uid> + '_ {
         self.iter().map(|(uid, _)| uid)
     }
 
-    /// Adds a message if its UID is higher than all others. Returns whether it was added.
+    /// Adds a message if `uid` is higher than all other UIDs. Returns whether the message was added.
     pub fn push(&mut self, uid: Uid, octets: u32) -> bool {
         if self.last().is_some_and(|last| last >= uid) {
             return false;
@@ -127,48 +133,45 @@ impl Entries {
         true
     }
 
-    /// Changes the sizes of those messages that `sizes` has.
+    /// Replaces the size of each message that `sizes` has.
     pub fn correct(&mut self, sizes: &UidMap<u32>) {
         let corrected = |(uid, octets)| (uid, sizes.get(uid).copied().unwrap_or(octets));
         *self = self.iter().map(corrected).collect();
     }
 
-    /// Keeps the messages for whose UIDs `stays` is true.
+    /// Removes each message if `stays` returns `false` for its UID.
     pub fn retain(&mut self, stays: impl Fn(Uid) -> bool) {
         *self = self.iter().filter(|&(uid, _)| stays(uid)).collect();
     }
 
-    /// Frees memory that is not used: see [`shrink`].
+    /// Frees the unused memory of the vectors: see [`shrink`].
     pub fn shrink(&mut self) {
         shrink(&mut self.packed);
         shrink(&mut self.blocks);
     }
 
-    /// UID and size of the message at a position below `count`.
+    /// Returns UID and size of the message at position `at`, which must be below `count`.
     fn read(&self, at: usize) -> (Uid, u32) {
         let block = &self.blocks[at / BLOCK];
-        let start = block.start + at % BLOCK * block.stride();
-        let (skipped, size) = self.packed[start..start + block.stride()].split_at(block.skipped_width.into());
+        let (skipped, size) = self.packed[block.octets_of(at)].split_at(block.skipped_width.into());
         (Uid(block.first.0 + (at % BLOCK) as u32 + number(skipped)), number(size))
     }
 
-    /// Writes the message at a position below `count`. Its block is wide enough.
+    /// Writes the message at position `at`, which must be below `count`. The block must be wide enough.
     fn write(&mut self, at: usize, uid: Uid, octets: u32) {
         let skipped = self.skipped(at, uid);
         let block = &self.blocks[at / BLOCK];
-        let start = block.start + at % BLOCK * block.stride();
-        let message = &mut self.packed[start..start + block.stride()];
-        let (first, second) = message.split_at_mut(block.skipped_width.into());
+        let (first, second) = self.packed[block.octets_of(at)].split_at_mut(block.skipped_width.into());
         first.copy_from_slice(&skipped.to_le_bytes()[..first.len()]);
         second.copy_from_slice(&octets.to_le_bytes()[..second.len()]);
     }
 
-    /// How many UIDs the block skips before the message `uid` at this position.
+    /// Returns how many UIDs the block of position `at` skips before the message `uid` at this position.
     fn skipped(&self, at: usize, uid: Uid) -> u32 {
         uid.0 - self.blocks[at / BLOCK].first.0 - (at % BLOCK) as u32
     }
 
-    /// Makes the last block wide enough for these numbers. Returns its stride.
+    /// Makes the last block wide enough for these two numbers. Returns the stride of the block.
     fn widen_last(&mut self, skipped: u32, octets: u32) -> usize {
         let last = self.blocks.len() - 1;
         let old = self.blocks[last];
@@ -190,13 +193,13 @@ impl Entries {
     }
 }
 
-/// Frees memory of a vector that is not used, but for a 32nd of its length: without room for some more, the next entry
-/// that is added would move all others.
+/// Frees the unused memory of `vector`, but keeps room for a 32nd of its length. Without this room, the next addition
+/// would move the whole vector.
 pub(super) fn shrink<T>(vector: &mut Vec<T>) {
     vector.shrink_to(vector.len() + vector.len() / 32);
 }
 
-/// How many octets a number needs: 0 to 4.
+/// Returns how many octets `number` needs: 0 to 4.
 fn width(number: u32) -> u8 {
     (u32::BITS - number.leading_zeros()).div_ceil(8) as u8
 }
@@ -206,7 +209,7 @@ fn number(octets: &[u8]) -> u32 {
     octets.iter().rfold(0, |number, &octet| number << 8 | u32::from(octet))
 }
 
-/// Blocks with the same messages may have different widths.
+/// Compares the messages, because two blocks with the same messages may have different widths.
 impl PartialEq for Entries {
     fn eq(&self, other: &Self) -> bool {
         self.count == other.count && self.iter().eq(other.iter())
@@ -215,7 +218,7 @@ impl PartialEq for Entries {
 
 impl Eq for Entries {}
 
-/// Leaves out each message whose UID is not higher than those before it.
+/// Drops each message whose UID is not higher than all UIDs before it.
 impl FromIterator<(Uid, u32)> for Entries {
     fn from_iter<I: IntoIterator<Item = (Uid, u32)>>(messages: I) -> Self {
         let mut entries = Self::default();
@@ -268,11 +271,11 @@ mod tests {
     /// A change of the entries, and of the map that they are compared with.
     #[derive(Debug, Clone)]
     enum Change {
-        /// Messages, each so far above the last UID.
+        /// Messages to add: how far each UID is above the last UID, and the size.
         Push(Vec<(u32, u32)>),
-        /// New sizes for these UIDs, those of them that there are.
+        /// New sizes for these UIDs. The mailbox may not have all of these UIDs.
         Correct(Vec<(u32, u32)>),
-        /// Only UIDs that leave this remainder stay, if they are divided by 3.
+        /// A UID stays if its remainder by 3 is this number.
         Retain(u32),
         Shrink,
     }
@@ -340,7 +343,7 @@ mod tests {
             }
             let anew: Entries = map.iter().map(|(&uid, &octets)| (uid, octets)).collect();
             prop_assert_eq!(&entries, &anew);
-            // Another process reads them as what they were before they were packed.
+            // The serialized form is that of a map without packing.
             let written = postcard::to_allocvec(&entries).unwrap();
             let plain: UidMap<u32> = postcard::from_bytes(&written).unwrap();
             prop_assert!(plain.iter().eq(map.iter().map(|(&uid, octets)| (uid, octets))));

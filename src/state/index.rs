@@ -104,7 +104,7 @@ impl Index {
         self.shrink();
     }
 
-    /// Frees memory that is not used: see [`shrink`].
+    /// Frees the unused memory of the vectors: see [`shrink`].
     pub fn shrink(&mut self) {
         self.entries.shrink();
         shrink(&mut self.arrived);

@@ -16,8 +16,8 @@ use super::{
     table::Key,
 };
 
-/// Bytes that all indexes together may take: those of 13 million messages at 5 bytes each. Indexes that are used rarely
-/// are dropped first.
+/// The most bytes of all indexes together. They are enough for 13 million messages of 5 bytes each. The cache first drops
+/// the indexes that are used rarely.
 const CAPACITY: u64 = 64 * 1024 * 1024;
 /// Roughly the bytes that the cache itself spends on an entry.
 const OVERHEAD: usize = 256;
@@ -260,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn memory_stays_bounded() {
         let store = MemoryStore::default();
-        let megabytes = index(500_000); // 1.2 MB, shared by all: only the weight matters here
+        let megabytes = index(500_000); // 1.2 MB, which all users share: the test is about the weight
         for user in 0..100 {
             store.set_index(&mailbox(user), megabytes.clone()).await;
         }
